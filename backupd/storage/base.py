@@ -1,0 +1,72 @@
+"""The promise every storage keeps: named bytes, whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object: its key, its size in bytes, and when the storage's own clock saw it written (UTC)."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
+
+
+class Storage(Protocol):
+    """A flat set of objects, each some bytes under a key such as `chunks/ab/abcd.zst`.
+
+    Keys are relative slash-separated paths of non-empty segments, none of them `.` or `..`; anything else
+    raises `UsageError`, so that a key can never reach outside the storage.
+
+    Atomicity: an object is absent or whole, also after a crash or a loss of power; no reader sees a part.
+    Order: what was put before `flush` returned is durable and listed; what was put after may not be yet.
+    `exists`, `get` and `open` see every object whose `put` returned, flushed or not.
+    Safety: any method may be called from any thread. An object is never replaced by other bytes.
+
+    Every method raises `StorageError` where the storage fails, `StorageFull` where it has no room.
+    """
+
+    location: str
+    """What a person would call this storage: a directory, `s3://bucket/prefix`, `memory`."""
+
+    def put(self, key: str, data: Buffer) -> bool:
+        """Keep `data` under `key` unless something is there already; True where this call stored it.
+
+        An existing object is left alone, whatever it holds, and the answer is False.
+        """
+        ...
+
+    def put_file(self, key: str, file: BinaryIO) -> bool:
+        """Like `put`, for the rest of a file, which is read in blocks and need not fit into memory."""
+        ...
+
+    def flush(self) -> None:
+        """Make every object put so far durable; raises what kept any of them from it."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under `key`."""
+        ...
+
+    def get(self, key: str, *, limit_bytes: int) -> bytes:
+        """The whole object; `ObjectNotFound` if absent, `ObjectDamaged` if larger than `limit_bytes`."""
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """The object as a file to read from and close; `ObjectNotFound` if absent."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object whose key starts with `prefix` (any string, not only whole segments), in key order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is absent already is no error."""
+        ...
