@@ -12,7 +12,7 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One stored object: its key, its size in bytes, and when the storage's own clock saw it written (UTC)."""
+    """One stored object: its key, its size in bytes, and when the storage's own clock wrote it (UTC)."""
 
     key: str
     size_bytes: int

@@ -1,0 +1,60 @@
+"""Volumes and the containers that mount them, as values; and the policy that their labels ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+COMPOSE_PROJECT = "com.docker.compose.project"
+COMPOSE_SERVICE = "com.docker.compose.service"
+COMPOSE_VOLUME = "com.docker.compose.volume"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A Docker named volume as the engine describes it."""
+
+    name: str
+    driver: str
+    options: Mapping[str, str]
+    labels: Mapping[str, str]
+
+    @property
+    def project(self) -> str | None:
+        """The compose project that made the volume."""
+        return self.labels.get(COMPOSE_PROJECT)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """Where a container mounts a named volume."""
+
+    volume: str
+    destination: str
+    read_write: bool
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container and its named volumes; `state` is the engine's word: running, paused, exited, …"""
+
+    id: str
+    name: str
+    image: str
+    state: str
+    labels: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+
+    @property
+    def project(self) -> str | None:
+        """The compose project the container belongs to."""
+        return self.labels.get(COMPOSE_PROJECT)
+
+    @property
+    def service(self) -> str | None:
+        """The compose service the container runs."""
+        return self.labels.get(COMPOSE_SERVICE)
+
+    def writes(self, volume: str) -> bool:
+        """Whether the container mounts that volume read-write."""
+        return any(mount.volume == volume and mount.read_write for mount in self.mounts)
