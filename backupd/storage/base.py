@@ -73,5 +73,5 @@ class Storage(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of threads and temporary files; what was not flushed may be lost. Nothing may be put after."""
+        """Let go of threads and temporary files; flush first, and put nothing after."""
         ...
