@@ -111,7 +111,9 @@ def test_database_files_are_known_as_paged(path: bytes) -> None:
     assert PAGED.search(path)
 
 
-@pytest.mark.parametrize("path", [b"./base/readme.txt", b"./photos/1.jpg", b"./db/dump.sql", b"./a.db.gz", b"./base"])
+@pytest.mark.parametrize(
+    "path", [b"./base/readme.txt", b"./photos/1.jpg", b"./db/dump.sql", b"./a.db.gz", b"./base"]
+)
 def test_other_files_are_not_paged(path: bytes) -> None:
     """And nothing else."""
     assert not PAGED.search(path)

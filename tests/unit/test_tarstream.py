@@ -34,7 +34,9 @@ def stream_of(member: tarfile.TarInfo, *, kind: int = tarfile.PAX_FORMAT) -> byt
 
 
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-@given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300))
+@given(
+    name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300)
+)
 def test_any_name_is_read_as_its_bytes(kind: int, name: str) -> None:
     """I12: a path of any length and any characters comes out byte for byte."""
     name = "./" + name.strip("/") + "x"
@@ -68,7 +70,8 @@ def test_a_file_of_more_than_8_gib_has_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nanoseconds"), [("12.000000001", 12_000_000_001), ("-1.5", -1_500_000_000), ("7", 7_000_000_000)]
+    ("text", "nanoseconds"),
+    [("12.000000001", 12_000_000_001), ("-1.5", -1_500_000_000), ("7", 7_000_000_000)],
 )
 def test_times_keep_their_nanoseconds(text: str, nanoseconds: int) -> None:
     """Times are not rounded to what a float holds."""
