@@ -153,9 +153,12 @@ def test_failed_sync_of_a_directory_is_raised_from_then_on(tmp_path: Path) -> No
 
 def test_failed_sync_wakes_puts_that_wait_for_room(tmp_path: Path) -> None:
     """R2: a writer that is held back by unsynced objects learns of the failure and goes on."""
-    with LocalStorage(tmp_path, sync=failing_sync(lambda found: True), uncommitted_bytes=10) as storage:
-        with pytest.raises(StorageError, match="durable"):
-            put_many(storage)
+    sync = failing_sync(lambda found: True)
+    with (
+        LocalStorage(tmp_path, sync=sync, uncommitted_bytes=10) as storage,
+        pytest.raises(StorageError, match="durable"),
+    ):
+        put_many(storage)
     assert [p.name for p in tmp_path.iterdir()] == [".writing"]
 
 
