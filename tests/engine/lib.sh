@@ -7,6 +7,7 @@ repo=$(cd "$here/../.." && pwd)
 cache=${BACKUPD_CACHE:-$repo/.cache}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { echo "[$(basename "$0")] $*" >&2; }
 fail() { say "$1"; exit "${2:-1}"; }
@@ -18,13 +19,23 @@ is_root() { [ "$(id -u)" = 0 ]; }
 # The lock goes with this shell: nothing that is left running may inherit descriptor 9.
 only_one() { exec 9>"$cache/$1.lock"; flock 9; }
 
-# The Docker CLI of this machine, or the one unpacked in the cache, and the compose plugin beside it.
+# The Docker CLI of this machine, or what `fetch` has put into the cache where there is none.
 use_cached_cli() {
-    local bin=$cache/debian/usr/bin
-    command -v docker >/dev/null || [ ! -x "$bin/docker" ] || PATH=$PATH:$cache/bin
-    if [ -e "$cache/docker-config/cli-plugins/docker-compose" ]; then
-        export DOCKER_CONFIG=$cache/docker-config
-    fi
+    [ ! -d "$cache/bin" ] || PATH=$PATH:$cache/bin
+    [ ! -e "$cache/docker-config/cli-plugins/docker-compose" ] || export DOCKER_CONFIG=$cache/docker-config
+}
+
+# Is the process whose id is in file $1 alive, and is $2 in its command line?
+runs() { [ -s "$1" ] && tr '\0' ' ' <"/proc/$(<"$1")/cmdline" 2>/dev/null | grep -qF -- "$2"; }
+
+# await SECONDS COMMAND…: until it succeeds
+await() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.2
+    done
 }
 
 engine_answers() { command -v docker >/dev/null && timeout 20 docker info >/dev/null 2>&1; }
