@@ -15,8 +15,8 @@ from backupd.repository import Repository
 class Context:
     """An engine, a repository, and who acts between them.
 
-    `host` is the name under which snapshots are kept, `instance` marks this installation's helpers, `fifo_dir`
-    is where the engine's helpers can meet this process (None: they cannot).
+    `host` is the name under which snapshots are kept, `instance` marks this installation's helpers,
+    `fifo_dir` is where the engine's helpers can meet this process (None: they cannot).
     """
 
     engine: Engine

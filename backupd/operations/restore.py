@@ -137,7 +137,7 @@ def _original(manifest: Manifest, target: str) -> Volume:
     if options := [name for name in manifest.redacted if name.startswith("options.")]:
         raise EngineError(
             f"volume {target} cannot be created: the snapshot does not keep its secret {', '.join(options)}",
-            hint=f"create it with docker volume create --driver {manifest.volume.driver} … {target}, then restore",
+            hint=f"docker volume create --driver {manifest.volume.driver} … {target}, then restore into it",
         )
     labels = {
         name: value
