@@ -9,6 +9,8 @@ import threading
 from backupd.errors import ObjectDamaged
 from backupd.storage.base import Buffer
 
+__all__ = ["CHUNK_LIMIT_BYTES", "FRAME_LIMIT_BYTES", "chunk_id", "chunk_key", "decode", "encode", "zstd"]
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:

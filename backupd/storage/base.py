@@ -22,8 +22,9 @@ class ObjectInfo:
 class Storage(Protocol):
     """A flat set of objects, each some bytes under a key such as `chunks/ab/abcd.zst`.
 
-    Keys are relative slash-separated paths of non-empty segments, none of them `.` or `..`; anything else
-    raises `UsageError`, so that a key can never reach outside the storage.
+    Keys are relative slash-separated paths of non-empty segments, none of them `.` or `..`, the first without
+    a leading dot (`keys.check_key` has the whole rule); anything else raises `UsageError`, so that a key can
+    never reach outside the storage. No key may be a folder of another one, as `a` is of `a/b`.
 
     Atomicity: an object is absent or whole, also after a crash or a loss of power; no reader sees a part.
     Order: what was put before `flush` returned is durable and listed; what was put after may not be yet.
@@ -48,7 +49,7 @@ class Storage(Protocol):
         ...
 
     def flush(self) -> None:
-        """Make every object put so far durable; raises what kept any of them from it."""
+        """Make every object put, found or deleted so far durably so; raises what kept any of them from it."""
         ...
 
     def exists(self, key: str) -> bool:
@@ -69,4 +70,8 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; one that is absent already is no error."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and temporary files; flush first, and put nothing after."""
         ...

@@ -1,0 +1,158 @@
+"""From a tar stream to stored chunks: one thread reads, one cuts, one for each core hashes and stores.
+
+Memory is a fixed ring of buffers. While the reader fills one, chunks that are views into others are at work;
+what a window leaves uncut is copied into the head room of the next, so that a chunk is always one contiguous
+view and its bytes are otherwise never copied.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from backupd.errors import Interrupted
+from backupd.repository.chunker import CHUNK_MAX, Cutter
+from backupd.repository.codec import chunk_id, chunk_key, encode
+from backupd.storage.base import Storage
+
+FILL_BYTES = 4 * 1024 * 1024
+BUFFERS = 5
+
+
+class Source(Protocol):
+    """A stream to read from: `readinto` fills the beginning of a buffer and says how much; 0 is the end."""
+
+    def readinto(self, buffer: memoryview) -> int: ...
+
+
+@dataclass(frozen=True)
+class StoredChunk:
+    """A chunk that the storage has: key, size, and how many bytes storing it took (0: it was there)."""
+
+    key: str
+    size_bytes: int
+    stored_bytes: int
+
+
+class Pipeline:
+    """Stores the chunks of one stream."""
+
+    def __init__(self, storage: Storage, cutter: Cutter) -> None:
+        self._storage = storage
+        self._cutter = cutter
+        self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
+        self._pending: deque[Future[StoredChunk]] = deque()
+        self._window: _Buffer | None = None
+        self._rest = memoryview(b"")
+        for _ in range(BUFFERS):
+            self._free.put(_Buffer(self._free))
+
+    def run(
+        self, source: Source, *, at_end: Callable[[], None], cancel: threading.Event
+    ) -> Iterator[StoredChunk]:
+        """The stream's chunks in order, each once the storage has it; whether durably, `flush` will tell.
+
+        `at_end` is called in the reader's thread as soon as the stream has ended, while storing goes on. What
+        the source, `at_end` or the storage raises ends the run, as does `cancel`, with `Interrupted`.
+        """
+        with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="pipeline") as pool:
+            reader = pool.submit(self._read, source, at_end)
+            try:
+                for buffer in iter(self._full.get, None):
+                    if cancel.is_set():
+                        raise Interrupted("the backup was told to stop")
+                    self._cut(buffer, pool)
+                    yield from self._settled()
+                reader.result()
+                while self._pending:
+                    yield self._pending.popleft().result()
+            finally:
+                self._free.put(None)
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, source: Source, at_end: Callable[[], None]) -> None:
+        try:
+            for buffer in iter(self._free.get, None):
+                buffer.fill(source)
+                if buffer.last:
+                    at_end()
+                self._full.put(buffer)
+                if buffer.last:
+                    return
+        finally:
+            self._full.put(None)
+
+    def _cut(self, buffer: _Buffer, pool: ThreadPoolExecutor) -> None:
+        window = buffer.window(self._rest)
+        if self._window is not None:
+            self._window.release()
+        self._window, at = buffer, 0
+        for end in self._cutter.cut(window, last=buffer.last):
+            buffer.hold()
+            future = pool.submit(self._store, window[at:end])
+            future.add_done_callback(lambda _: buffer.release())
+            self._pending.append(future)
+            at = end
+        self._rest = window[at:]
+
+    def _settled(self) -> Iterator[StoredChunk]:
+        while self._pending and self._pending[0].done():
+            yield self._pending.popleft().result()
+
+    def _store(self, chunk: memoryview) -> StoredChunk:
+        key = chunk_key(chunk_id(chunk))
+        if self._storage.exists(key):
+            return StoredChunk(key, len(chunk), 0)
+        frame = encode(chunk)
+        return StoredChunk(key, len(chunk), len(frame) if self._storage.put(key, frame) else 0)
+
+
+class _Buffer:
+    """Memory for one window: head room for what the window before left, then room to read into.
+
+    Counts who looks at it, and goes back to the free ones with the last.
+    """
+
+    def __init__(self, free: queue.SimpleQueue[_Buffer | None]) -> None:
+        self._free = free
+        self._memory = memoryview(bytearray(CHUNK_MAX + FILL_BYTES))
+        self._filled = 0
+        self._users = 0
+        self._lock = threading.Lock()
+        self.last = False
+
+    def fill(self, source: Source) -> None:
+        """Read until the buffer is full or the stream has ended; `last` tells which."""
+        self._filled, self._users = CHUNK_MAX, 1
+        while self._filled < len(self._memory):
+            count = source.readinto(self._memory[self._filled :])
+            if not count:
+                self.last = True
+                return
+            self._filled += count
+
+    def window(self, rest: memoryview) -> memoryview:
+        """What was read, with `rest` copied before it."""
+        start = CHUNK_MAX - len(rest)
+        self._memory[start:CHUNK_MAX] = rest
+        return self._memory[start : self._filled]
+
+    def hold(self) -> None:
+        """Count one more user."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """Count one user less."""
+        with self._lock:
+            self._users -= 1
+            unused = not self._users
+        if unused:
+            self._free.put(self)

@@ -1,0 +1,87 @@
+"""Reading one snapshot: its chunk list, its index, its tar stream or parts of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound
+from backupd.repository import index
+from backupd.repository.codec import FRAME_LIMIT_BYTES, decode
+from backupd.repository.index import IndexEntry
+from backupd.repository.sidecar import read_lines
+from backupd.snapshot import Manifest
+from backupd.storage.base import Storage
+
+_KEY = re.compile(r"chunks/([0-9a-f]{2})/\1[0-9a-f]{62}\.zst")
+_AHEAD = 16
+"""Chunks fetched and decoded ahead: of 5 MiB at most, so 80 MiB, and usually a tenth of that."""
+
+
+class SnapshotReader:
+    """A committed snapshot. All it returns was checked against hashes that the manifest vouches for."""
+
+    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+        self._storage = storage
+        self.manifest = manifest
+
+    def chunk_keys(self) -> Iterator[str]:
+        """The keys of the chunks in tar order."""
+        for line in read_lines(self._storage, self.manifest.chunks_key, sha256=self.manifest.sidecars.chunks):
+            key = line.decode("ascii", "replace")
+            if not _KEY.fullmatch(key):
+                raise ObjectDamaged(f"{self.manifest.chunks_key} names {key!r}, which is no chunk")
+            yield key
+
+    def members(self) -> Iterator[IndexEntry]:
+        """The index, in tar order."""
+        for line in read_lines(self._storage, self.manifest.index_key, sha256=self.manifest.sidecars.index):
+            yield index.decode(line, key=self.manifest.index_key)
+
+    def check_present(self) -> None:
+        """`ObjectDamaged`, naming the first, unless every chunk is there; contents are not read."""
+        missing, example = 0, ""
+        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
+            keys = self.chunk_keys()
+            while batch := list(islice(keys, 4096)):
+                for key, present in zip(batch, pool.map(self._storage.exists, batch), strict=True):
+                    if not present:
+                        missing, example = missing + 1, example or key
+        if missing:
+            raise ObjectDamaged(
+                f"snapshot {self.manifest.snapshot} is damaged: {missing} chunks missing, first {example}",
+                hint="restore an earlier snapshot, or bring the chunks back from a copy of the repository",
+            )
+
+    def stream(
+        self, cancel: threading.Event, first: int = 0, last: int | None = None
+    ) -> Generator[bytes, None, None]:
+        """The contents of the chunks from `first` to `last`, both included, in order: the tar stream.
+
+        Chunks are fetched, decoded and checked ahead in parallel, a bounded number of them.
+        """
+        keys = islice(self.chunk_keys(), first, None if last is None else last + 1)
+        pending: deque[Future[bytes]] = deque()
+        with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="fetch") as pool:
+            try:
+                pending.extend(pool.submit(self._fetch, key) for key in islice(keys, _AHEAD))
+                while pending:
+                    if cancel.is_set():
+                        raise Interrupted(f"reading snapshot {self.manifest.snapshot} was told to stop")
+                    content = pending.popleft().result()
+                    pending.extend(pool.submit(self._fetch, key) for key in islice(keys, 1))
+                    yield content
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch(self, key: str) -> bytes:
+        try:
+            frame = self._storage.get(key, limit_bytes=FRAME_LIMIT_BYTES)
+        except ObjectNotFound as error:
+            raise ObjectDamaged(f"chunk {key} of snapshot {self.manifest.snapshot} is missing") from error
+        return decode(frame, key=key)

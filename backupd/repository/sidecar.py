@@ -1,0 +1,85 @@
+"""Sidecars: objects of many lines, compressed as they are written, of any length in little memory."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from typing import IO, BinaryIO, cast
+
+from backupd.errors import ObjectDamaged
+from backupd.repository.codec import zstd
+from backupd.storage.base import Storage
+
+_BLOCK = 256 * 1024
+_IN_MEMORY = 4 * 1024 * 1024
+LINE_LIMIT_BYTES = 1024 * 1024
+
+
+class SidecarWriter:
+    """A context that takes lines, and in the end puts them into a storage as one zstd stream."""
+
+    def __init__(self) -> None:
+        self._compressor = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.checksum_flag): 1})
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed by __exit__
+        self._hash = hashlib.sha256()
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def __enter__(self) -> SidecarWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, line: bytes) -> None:
+        """Append a line; its end is added."""
+        self._lines.append(line)
+        self._size += len(line) + 1
+        if self._size >= _BLOCK:
+            self._write(self._compressor.compress(self._take()))
+
+    def put(self, storage: Storage, key: str) -> str:
+        """Store the sidecar, and return the SHA-256 of what was stored; nothing can be added after it."""
+        self._write(self._compressor.compress(self._take()))
+        self._write(self._compressor.flush())
+        self._file.seek(0)
+        storage.put_file(key, cast(BinaryIO, self._file))
+        return self._hash.hexdigest()
+
+    def _take(self) -> bytes:
+        lines = b"".join(line + b"\n" for line in self._lines)
+        self._lines, self._size = [], 0
+        return lines
+
+    def _write(self, compressed: bytes) -> None:
+        self._hash.update(compressed)
+        self._file.write(compressed)
+
+
+def read_lines(storage: Storage, key: str, *, sha256: str) -> Iterator[bytes]:
+    """The lines of a sidecar without their ends, none before the whole was found to have that SHA-256."""
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
+        _fetch(storage, key, sha256, spool)
+        try:
+            with zstd.ZstdFile(cast(BinaryIO, spool)) as lines:
+                while line := lines.readline(LINE_LIMIT_BYTES):
+                    if not line.endswith(b"\n"):
+                        raise ObjectDamaged(f"{key} is damaged: a line without an end")
+                    yield line[:-1]
+        except (zstd.ZstdError, EOFError) as error:
+            raise ObjectDamaged(f"{key} is damaged: {error}") from error
+
+
+def _fetch(storage: Storage, key: str, sha256: str, spool: IO[bytes]) -> None:
+    digest = hashlib.sha256()
+    with storage.open(key) as stored:
+        while block := stored.read(_BLOCK):
+            digest.update(block)
+            spool.write(block)
+    if digest.hexdigest() != sha256:
+        raise ObjectDamaged(
+            f"{key} is damaged: it has another hash than its manifest says",
+            hint="choose another snapshot, or bring this object back from a copy of the repository",
+        )
+    spool.seek(0)
