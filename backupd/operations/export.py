@@ -92,7 +92,7 @@ def _part(chunks: Iterator[bytes], entries: Iterator[IndexEntry]) -> Iterator[by
     yield _TRAILER
 
 
-def _blocks(stream: io.BufferedReader, size: int) -> Iterator[bytes]:
+def _blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
     """The next `size` bytes in pieces; `StreamRejected` if there are fewer."""
     while size:
         if not (block := stream.read(min(size, _BLOCK_BYTES))):

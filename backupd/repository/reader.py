@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -58,7 +58,9 @@ class SnapshotReader:
                 hint="restore an earlier snapshot, or bring the chunks back from a copy of the repository",
             )
 
-    def stream(self, cancel: threading.Event, first: int = 0, last: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, cancel: threading.Event, first: int = 0, last: int | None = None
+    ) -> Generator[bytes, None, None]:
         """The contents of the chunks from `first` to `last`, both included, in order: the tar stream.
 
         Chunks are fetched, decoded and checked ahead in parallel, a bounded number of them.

@@ -17,14 +17,20 @@ LINE_LIMIT_BYTES = 1024 * 1024
 
 
 class SidecarWriter:
-    """Takes lines, and in the end puts them into a storage as one zstd stream."""
+    """A context that takes lines, and in the end puts them into a storage as one zstd stream."""
 
     def __init__(self) -> None:
         self._compressor = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.checksum_flag): 1})
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed by put
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed by __exit__
         self._hash = hashlib.sha256()
         self._lines: list[bytes] = []
         self._size = 0
+
+    def __enter__(self) -> SidecarWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def add(self, line: bytes) -> None:
         """Append a line; its end is added."""
@@ -34,12 +40,11 @@ class SidecarWriter:
             self._write(self._compressor.compress(self._take()))
 
     def put(self, storage: Storage, key: str) -> str:
-        """Store the sidecar, and return the SHA-256 of what was stored. The writer is used up."""
+        """Store the sidecar, and return the SHA-256 of what was stored; nothing can be added after it."""
         self._write(self._compressor.compress(self._take()))
         self._write(self._compressor.flush())
-        with self._file as file:
-            file.seek(0)
-            storage.put_file(key, cast(BinaryIO, file))
+        self._file.seek(0)
+        storage.put_file(key, cast(BinaryIO, self._file))
         return self._hash.hexdigest()
 
     def _take(self) -> bytes:

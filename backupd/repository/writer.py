@@ -61,15 +61,16 @@ class SnapshotWriter:
         self, source: Source, *, at_end: Callable[[], None], progress: Progress, cancel: threading.Event
     ) -> Content:
         """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`."""
-        tally = _Tallied(progress)
-        keys = SidecarWriter()
-        for chunk in Pipeline(self._storage, Cutter(tally.member)).run(source, at_end=at_end, cancel=cancel):
-            keys.add(chunk.key.encode("ascii"))
-            tally.chunk(chunk)
-        sidecars = Sidecars(
-            chunks=keys.put(self._storage, f"{self._stem}.chunks.zst"),
-            index=tally.index.put(self._storage, f"{self._stem}.index.zst"),
-        )
+        with SidecarWriter() as keys, SidecarWriter() as members:
+            tally = _Tally(progress, members)
+            pipeline = Pipeline(self._storage, Cutter(tally.member))
+            for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
+                keys.add(chunk.key.encode("ascii"))
+                tally.chunk(chunk)
+            sidecars = Sidecars(
+                chunks=keys.put(self._storage, f"{self._stem}.chunks.zst"),
+                index=members.put(self._storage, f"{self._stem}.index.zst"),
+            )
         self._storage.flush()
         return tally.content(sidecars)
 
@@ -80,22 +81,22 @@ class SnapshotWriter:
         self._storage.flush()
 
 
-class _Tallied:
+class _Tally:
     """Counts members and chunks, and writes the index, as they pass."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, index_lines: SidecarWriter) -> None:
         self._progress = progress
+        self._lines = index_lines
         self._members: Counter[str] = Counter()
         self._content_bytes = 0
         self._count = self._new_count = self._bytes = self._new = self._stored = self._max = 0
         self._min: int | None = None
-        self.index = SidecarWriter()
 
     def member(self, member: Member, offset: int, first: int, last: int, skip: int) -> None:
         """Note one member; see `MemberSeen`."""
         self._members[member.type] += 1
         self._content_bytes += member.size
-        self.index.add(index.encode(member, offset, first, last, skip))
+        self._lines.add(index.encode(member, offset, first, last, skip))
 
     def chunk(self, chunk: StoredChunk) -> None:
         """Note one chunk."""

@@ -1,0 +1,345 @@
+"""A repository: what was saved comes back whole, or an error says what is wrong; whatever dies in between."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backupd.errors import (
+    HelperFailed,
+    Interrupted,
+    ObjectDamaged,
+    RepositoryError,
+    RepositoryMissing,
+    RepositoryUnsupported,
+    SnapshotNotFound,
+    StorageError,
+    StorageFull,
+    StreamRejected,
+    UsageError,
+)
+from backupd.progress import Tally, silent
+from backupd.repository import Repository
+from backupd.repository.codec import zstd
+from backupd.storage.memory import MemoryStorage
+from tests.faults import Crash, FaultyStorage
+from tests.streams import BytesSource, load, noise, save, tar_of
+
+TREE = {"./a": b"1", "./b": noise(700_000, seed=1), "./c/d": noise(300_000, seed=2), "./e": b"text " * 9000}
+
+
+@pytest.fixture
+def repository() -> Repository:
+    """A new repository in memory."""
+    return Repository.init(MemoryStorage())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    files=st.dictionaries(
+        st.text("abc/\n é", min_size=1, max_size=20).map(lambda name: "./" + name.strip("/") + "_"),
+        st.binary(max_size=2000) | st.integers(0, 3_000_000).map(lambda size: noise(size, seed=size)),
+        max_size=8,
+    ),
+    piece=st.integers(10_000, 2_000_000),
+)
+def test_loading_returns_what_was_saved(files: dict[str, bytes], piece: int) -> None:
+    """Any tree, arriving in pieces of any size, comes back byte for byte."""
+    repository = Repository.init(MemoryStorage())
+    stream = tar_of(files)
+    manifest = save(repository, stream, piece=piece)
+    assert load(repository, manifest) == stream
+    assert manifest.bytes.tar == len(stream)
+    assert manifest.members.get("file", 0) == len(files)
+
+
+def test_the_second_snapshot_stores_nothing_new(repository: Repository) -> None:
+    """Deduplication: the same tree costs two sidecars and a manifest."""
+    first, second = save(repository, tar_of(TREE)), save(repository, tar_of(TREE))
+    assert first.chunks.new == first.chunks.count
+    assert (second.chunks.new, second.bytes.new, second.bytes.stored) == (0, 0, 0)
+
+
+def test_chunks_are_shared_between_hosts_and_volumes(repository: Repository) -> None:
+    """One repository, many writers: content is stored once."""
+    save(repository, tar_of({"./x": noise(800_000)}), host="a", volume="v")
+    other = save(repository, tar_of({"./moved": noise(800_000), "./more": b"1"}), host="b", volume="w")
+    assert other.bytes.new < 20_000
+
+
+def test_the_frames_in_the_order_of_the_list_are_a_tar_zst(repository: Repository) -> None:
+    """The promise behind the shell recipe, and the names are the hashes of the contents."""
+    manifest = save(repository, tar_of(TREE))
+    keys = zstd.decompress(repository.storage.get(manifest.chunks_key, limit_bytes=10**6)).decode().split()
+    frames = [repository.storage.get(key, limit_bytes=10**7) for key in keys]
+    assert zstd.decompress(b"".join(frames)) == tar_of(TREE)
+    for key, frame in zip(keys, frames, strict=True):
+        digest = hashlib.sha256(zstd.decompress(frame)).hexdigest()
+        assert key == f"chunks/{digest[:2]}/{digest}.zst"
+
+
+def test_the_index_names_every_member(repository: Repository) -> None:
+    """In tar order, with where to find it."""
+    manifest = save(repository, tar_of(TREE))
+    assert [entry.path.decode() for entry in repository.reader(manifest).members()] == sorted(TREE)
+
+
+def test_part_of_the_stream_is_read_from_its_chunks_alone() -> None:
+    """Reading one member fetches the chunks that the index names."""
+    storage = FaultyStorage(MemoryStorage())
+    repository = Repository.init(storage)
+    manifest = save(repository, tar_of({**TREE, "./z": noise(30_000_000, seed=7)}))
+    entry = next(entry for entry in repository.reader(manifest).members() if entry.path == b"./c/d")
+    before = len(storage.calls)
+    part = b"".join(repository.reader(manifest).stream(threading.Event(), entry.first, entry.last))
+    assert TREE["./c/d"] in part
+    assert (
+        len([call for call in storage.calls[before:] if call.startswith("get")])
+        == entry.last - entry.first + 1
+    )
+
+
+def test_a_stream_without_its_end_leaves_no_snapshot(repository: Repository) -> None:
+    """E14: cut short, rejected."""
+    with pytest.raises(StreamRejected, match="cut short"):
+        save(repository, tar_of(TREE)[:500_000])
+    assert repository.snapshots() == []
+
+
+def test_what_the_end_of_the_source_raises_leaves_no_snapshot(repository: Repository) -> None:
+    """E13: tar's verdict comes after its last byte, and counts."""
+
+    def verdict() -> None:
+        raise HelperFailed("tar exited with 2")
+
+    with (
+        pytest.raises(HelperFailed, match="exited"),
+        repository.begin(host="h", volume="v", snapshot="s") as writer,
+    ):
+        writer.store(BytesSource(tar_of(TREE)), at_end=verdict, progress=silent, cancel=threading.Event())
+    assert repository.snapshots() == []
+
+
+def test_the_end_is_told_before_everything_is_stored(repository: Repository) -> None:
+    """Quiesce can end when tar ends: storing the last chunks does not keep it waiting."""
+    ended, stored = threading.Event(), threading.Event()
+
+    class Slow(MemoryStorage):
+        def put(self, key: str, data: object) -> bool:
+            if key.startswith("chunks/"):
+                assert ended.wait(30), "the end was not told while a chunk was still being stored"
+                stored.set()
+            return super().put(key, data)  # type: ignore[arg-type]
+
+    save_to = Repository.init(Slow())
+    with save_to.begin(host="h", volume="v", snapshot="s") as writer:
+        writer.store(BytesSource(tar_of(TREE)), at_end=ended.set, progress=silent, cancel=threading.Event())
+    assert stored.is_set()
+
+
+def test_a_cancelled_save_leaves_no_snapshot(repository: Repository) -> None:
+    """E3: told to stop, it stops."""
+    cancel = threading.Event()
+
+    def stop(_: Tally) -> None:
+        cancel.set()
+
+    stream = tar_of({"./z": noise(60_000_000)})
+    with pytest.raises(Interrupted), repository.begin(host="h", volume="v", snapshot="s") as writer:
+        writer.store(BytesSource(stream), at_end=lambda: None, progress=stop, cancel=cancel)
+    assert repository.snapshots() == []
+
+
+def test_a_full_storage_leaves_no_snapshot_and_harms_none() -> None:
+    """R1: the disk fills in the middle; what was there before is whole."""
+    inner = MemoryStorage()
+    earlier = save(Repository.init(inner), tar_of(TREE))
+    chunks = 0
+
+    def full(call: str) -> StorageError | None:
+        nonlocal chunks
+        chunks += call.startswith("put chunks/")
+        return StorageFull("no room") if chunks > 2 else None
+
+    with pytest.raises(StorageFull):
+        save(Repository.open(FaultyStorage(inner, fail_when=full)), tar_of({"./n": noise(9_000_000, seed=5)}))
+    repository = Repository.open(inner)
+    assert repository.snapshots() == [earlier]
+    assert load(repository, earlier) == tar_of(TREE)
+
+
+def test_a_crash_before_any_storage_call_leaves_every_snapshot_whole() -> None:
+    """R3: the process dies before each call in turn, all unflushed is lost: what is committed restores."""
+    count = len(_calls_of_two_saves(None)[0].calls)
+    assert count > 15
+    for number in range(count):
+        storage, committed = _calls_of_two_saves(number)
+        storage.inner.crash()  # type: ignore[attr-defined]
+        if not storage.inner.exists("backupd.json"):
+            continue
+        survivor = Repository.open(storage.inner)
+        found = survivor.snapshots()
+        assert {manifest.snapshot for manifest in found} >= committed
+        for manifest in found:
+            assert load(survivor, manifest) in (tar_of(TREE), tar_of({"./other": noise(400_000, seed=8)}))
+
+
+def _calls_of_two_saves(crash_before: int | None) -> tuple[FaultyStorage, set[str]]:
+    storage, committed = FaultyStorage(MemoryStorage(), crash_before=crash_before), set()
+    try:
+        repository = Repository.init(storage)
+        committed.add(save(repository, tar_of(TREE)).snapshot)
+        committed.add(save(repository, tar_of({"./other": noise(400_000, seed=8)})).snapshot)
+    except Crash:
+        pass
+    return storage, committed
+
+
+@pytest.mark.parametrize("bit", [0, 100, 1000, 7777])
+def test_a_flipped_bit_in_any_object_is_named_and_never_returned(bit: int) -> None:
+    """R4: chunk, chunk list, index, manifest."""
+    storage = FaultyStorage(MemoryStorage())
+    manifest = save(Repository.init(storage), tar_of(TREE))
+    for info in list(storage.inner.list("")):
+        if info.key.startswith(("sessions/", "README")) or info.key == "backupd.json":
+            continue
+        damaged = FaultyStorage(storage.inner)
+        damaged.flip_bit(info.key, bit)
+        repository = Repository.open(damaged)
+        with pytest.raises((ObjectDamaged, RepositoryUnsupported), match=re.escape(info.key)):
+            _read_all(repository, info.key == manifest.key)
+
+
+def _read_all(repository: Repository, flipped_manifest: bool) -> None:
+    found = repository.find("data")
+    if flipped_manifest:  # JSON may still be JSON after a flipped bit: then a name or a hash no longer fits
+        raise ObjectDamaged(found.key)
+    list(repository.reader(found).members())
+    load(repository, found)
+
+
+def test_a_missing_chunk_is_found_before_anything_is_read() -> None:
+    """T1: the check names a missing chunk without reading any."""
+    storage = FaultyStorage(MemoryStorage())
+    repository = Repository.init(storage)
+    manifest = save(repository, tar_of(TREE))
+    repository.reader(manifest).check_present()
+    key = next(iter(storage.inner.list("chunks/"))).key
+    storage.hide(key)
+    before = len(storage.calls)
+    with pytest.raises(ObjectDamaged, match=key):
+        repository.reader(manifest).check_present()
+    assert not [call for call in storage.calls[before:] if call.startswith("get")]
+
+
+def test_a_storage_without_marker_is_no_repository() -> None:
+    """I19: an empty mount point does not look like a repository; the error says how to make one."""
+    with pytest.raises(RepositoryMissing) as caught:
+        Repository.open(MemoryStorage())
+    assert "backupd init" in str(caught.value.hint)
+
+
+def test_init_refuses_what_is_a_repository_already(repository: Repository) -> None:
+    """And leaves it as it is."""
+    with pytest.raises(RepositoryError, match="already"):
+        Repository.init(repository.storage)
+    assert Repository.open(repository.storage).id == repository.id
+
+
+@pytest.mark.parametrize("marker", [b'{"format":2}', b'{"format":1,"required_features":["packs"]}',
+                                    b'{"format":1,"encryption":{"recipients":[]}}'])  # fmt: skip
+def test_a_newer_repository_is_refused(marker: bytes) -> None:
+    """A format, a feature or an encryption that this version does not know."""
+    storage = MemoryStorage()
+    storage.put("backupd.json", marker)
+    with pytest.raises(RepositoryUnsupported):
+        Repository.open(storage)
+
+
+def test_a_writer_does_not_join_a_collection_it_does_not_understand(repository: Repository) -> None:
+    """An object under gc/ is left by a later version: writing beside it could lose chunks."""
+    repository.storage.put("gc/1.condemned.zst", b"x")
+    with pytest.raises(RepositoryUnsupported, match="garbage collection"):
+        save(repository, tar_of(TREE))
+    assert repository.snapshots() == []
+
+
+def test_a_session_is_open_while_a_snapshot_is_written_and_done_after(repository: Repository) -> None:
+    """Collectors see who writes."""
+    with repository.begin(host="h", volume="v", snapshot="s"):
+        assert repository.storage.exists("sessions/s")
+        assert not repository.storage.exists("sessions/s.done")
+    assert repository.storage.exists("sessions/s.done")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "ä", "a\nb"])
+def test_a_host_name_that_would_leave_its_folder_is_refused(repository: Repository, name: str) -> None:
+    """Names become parts of keys."""
+    with pytest.raises(UsageError):
+        repository.begin(host=name, volume="v", snapshot="s")
+
+
+class TestFind:
+    """Which snapshot is meant."""
+
+    @pytest.fixture
+    def several(self, repository: Repository) -> Repository:
+        """Two volumes, two hosts, five snapshots."""
+        for host, volume, snapshot in (
+            ("a", "db", "20260101T000000Z-aaaa"),
+            ("a", "db", "20260102T000000Z-bbbb"),
+            ("a", "uploads", "20260102T000000Z-cccc"),
+            ("b", "uploads", "20260103T000000Z-dddd"),
+        ):
+            save(repository, tar_of({}), host=host, volume=volume, snapshot=snapshot)
+        return repository
+
+    def test_latest_is_the_newest(self, several: Repository) -> None:
+        """Of one volume of one host."""
+        assert several.find("db").snapshot == "20260102T000000Z-bbbb"
+        assert several.find("uploads", host="a").snapshot == "20260102T000000Z-cccc"
+
+    def test_at_a_time_is_the_newest_not_later(self, several: Repository) -> None:
+        """To the second, inclusive."""
+        assert several.find("db", at=datetime(2026, 1, 2, tzinfo=UTC)).snapshot.endswith("bbbb")
+        assert several.find("db", at=datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)).snapshot.endswith("aaaa")
+        with pytest.raises(SnapshotNotFound, match="20260101T000000Z-aaaa"):
+            several.find("db", at=datetime(2025, 12, 31, tzinfo=UTC))
+
+    def test_a_prefix_of_an_id_is_enough_where_it_is_unique(self, several: Repository) -> None:
+        """An ambiguous one names the candidates."""
+        assert several.find(None, "20260103").host == "b"
+        with pytest.raises(SnapshotNotFound, match=r"bbbb.*cccc"):
+            several.find(None, "20260102")
+
+    def test_an_unknown_id_or_volume_names_the_nearest(self, several: Repository) -> None:
+        """I20: a misspelt name."""
+        with pytest.raises(SnapshotNotFound) as caught:
+            several.find("uplods")
+        assert "uploads" in str(caught.value.hint)
+        with pytest.raises(SnapshotNotFound) as caught:
+            several.find(None, "20260103T000000Z-dddx")
+        assert "20260103T000000Z-dddd" in str(caught.value.hint)
+
+    def test_two_hosts_with_one_volume_name_must_be_told_apart(self, several: Repository) -> None:
+        """Nothing is guessed where a wrong guess restores another host's data."""
+        with pytest.raises(SnapshotNotFound, match=r"a \(uploads\), b \(uploads\)"):
+            several.find("uploads")
+        with pytest.raises(SnapshotNotFound) as caught:
+            several.find("db", host="b")
+        assert "--host a" in str(caught.value.hint)
+
+    def test_one_unreadable_manifest_does_not_hide_the_others(self, several: Repository) -> None:
+        """At 3 a.m. the list must come."""
+        several.storage.put("snapshots/a/db/20260104T000000Z-eeee.json", b"{")
+        several.storage.flush()
+        errors: list[str] = []
+        found = several.snapshots("a", "db", damaged=lambda error: errors.append(error.message))
+        assert [manifest.snapshot[-4:] for manifest in found] == ["aaaa", "bbbb"]
+        assert "20260104T000000Z-eeee" in errors[0]
