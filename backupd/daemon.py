@@ -43,10 +43,13 @@ def run(settings: Settings) -> int:
     # As process 1 of a container, a process that does not handle SIGTERM does not receive it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with daemon_lock(settings.state_dir), connected(settings) as engine:
-            context = assembled(settings, engine, log.warning)
-            with _signals_blocked():
-                _Service(settings, context).serve()
+        with (
+            daemon_lock(settings.state_dir),
+            connected(settings) as engine,
+            assembled(settings, engine, log.warning) as context,
+            _signals_blocked(),
+        ):
+            _Service(settings, context).serve()
     except KeyboardInterrupt:
         log.info("daemon stopped while it started")
     return 0

@@ -15,6 +15,7 @@ from backupd.engine.image import helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
+from backupd.errors import QuiesceFailed
 from backupd.operations.context import Context
 from backupd.repository import Repository
 from backupd.settings import Settings
@@ -36,26 +37,24 @@ def opened(settings: Settings) -> Repository:
     return Repository.open(open_storage(settings.storage))
 
 
-def assembled(settings: Settings, engine: Engine, say: Say) -> Context:
+@contextmanager
+def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]:
     """All that a run needs, found out before anything of the user's is touched.
 
-    First what a run that was killed has left behind is put right, whatever else fails then.
+    First what runs that were killed have left behind is put right, whatever fails then.
     """
-    journal = Journal(settings.state_dir / "journal")
-    for name in recover(engine, journal):
-        say(f"container {name} was still held by a backup that was killed; it runs again")
-    for name in reap(engine, settings.instance):
-        say(f"helper {name} of a run that was killed is removed")
-    repository = opened(settings)
-    return Context(
-        engine=engine,
-        repository=repository,
-        journal=journal,
-        image=helper_image(engine, settings.helper.image, say),
-        host=settings.host,
-        instance=settings.instance,
-        fifo_dir=settings.fifo_dir,
-    )
+    with closing(Journal(settings.state_dir / "journal")) as journal:
+        _put_right(settings, engine, journal, say)
+        repository = opened(settings)
+        yield Context(
+            engine=engine,
+            repository=repository,
+            journal=journal,
+            image=helper_image(engine, settings.helper.image, say),
+            host=settings.host,
+            instance=settings.instance,
+            fifo_dir=settings.fifo_dir,
+        )
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
@@ -75,3 +74,14 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def _put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    try:
+        for name in recover(engine, journal):
+            say(f"container {name} was held by a run that was killed, and goes on now")
+    except QuiesceFailed as error:
+        # One container that does not wake must not keep every volume from being saved.
+        say(f"{error.message}; {error.hint}")
+    for name in reap(engine, settings.instance, journal):
+        say(f"helper {name} of a run that was killed is removed")

@@ -11,7 +11,6 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress as Bar,
     ProgressColumn,
     SpinnerColumn,
     Task,
@@ -19,6 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
+)
+from rich.progress import (
+    Progress as Bar,
 )
 from rich.text import Text
 
