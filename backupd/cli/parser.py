@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def moment(text: str) -> datetime:
-    """A time as people write it, in the local zone unless it names one; a date alone is the end of that day."""
+    """A time as people write it, local unless it names a zone; a date alone is the end of that day."""
     try:
         value = datetime.fromisoformat(text)
     except ValueError:

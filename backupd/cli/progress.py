@@ -46,7 +46,7 @@ def shown(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def cancellable() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that an operation ends in order; a second SIGINT interrupts it."""
+    """An event that SIGINT and SIGTERM set, so that an operation ends in order; a second SIGINT kills."""
     cancel = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
