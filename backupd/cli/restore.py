@@ -50,7 +50,10 @@ def _check(arguments: Namespace) -> None:
     if (arguments.volume is None) == (arguments.project is None):
         raise UsageError("which volume? name one, or give --project", hint="`backupd snapshots` lists them")
     if arguments.project is not None and (arguments.to or arguments.snapshot != "latest"):
-        raise UsageError("--project goes with --at, not with --snapshot or --to")
+        raise UsageError(
+            "--project restores every volume under its own name, from one moment",
+            hint="choose the moment with --at; --snapshot and --to are for a single volume",
+        )
 
 
 def _manifests(arguments: Namespace, settings: Settings, repository: Repository) -> list[Manifest]:
