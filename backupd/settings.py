@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` has merged: the sources themselves pass misspelt variables and missing files by."""
+        """Only what `load` has merged: the sources themselves let misspelt variables pass."""
         return (init_settings,)
 
     @property
