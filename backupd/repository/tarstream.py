@@ -82,13 +82,17 @@ def _check(header: bytes, fields: tuple[bytes, ...]) -> None:
 
 
 def _number(field: bytes) -> int:
-    if field[0] & 0x80:  # GNU base-256
-        return int.from_bytes(field, "big", signed=False) & ~(0x80 << 8 * (len(field) - 1))
-    digits = field.rstrip(b" \0").lstrip(b" ")
     try:
-        return int(digits, 8) if digits else 0
+        number = int(field.rstrip(b" \0") or b"0", 8)
     except ValueError:
-        raise StreamRejected(f"a tar header holds {field!r} where a number belongs") from None
+        number = -1
+    if number >= 0:
+        return number
+    if field[0] == 0x80:  # GNU base-256
+        return int.from_bytes(field[1:], "big")
+    if field[0] == 0xFF:  # and negative: a time before 1970
+        return int.from_bytes(field, "big", signed=True)
+    raise StreamRejected(f"a tar header holds {field!r} where a number belongs")
 
 
 def _read_extension(kind: bytes, body: bytes, records: dict[bytes, bytes]) -> None:
