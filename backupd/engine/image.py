@@ -75,7 +75,7 @@ def _fetch(engine: Engine, reference: str, say: Callable[[str], None]) -> None:
     say(f"pulling the image {reference}")
     try:
         with door(f"pull the image {reference}"):
-            _follow(engine.api.pull(reference, stream=True, decode=True))
+            _follow(engine.api.pull(reference, stream=True, decode=True), f"pull the image {reference}")
     except EngineUnreachable:
         raise
     except EngineError as error:
@@ -89,16 +89,15 @@ def _build(engine: Engine, tag: str, say: Callable[[str], None]) -> None:
     say(f"building the helper image {tag}, once")
     try:
         with door(f"build the helper image {tag}"):
-            _follow(
-                engine.api.build(
-                    fileobj=io.BytesIO(RECIPE),
-                    tag=tag,
-                    rm=True,
-                    forcerm=True,
-                    decode=True,
-                    timeout=SILENCE_SECONDS,
-                )
+            progress = engine.api.build(
+                fileobj=io.BytesIO(RECIPE),
+                tag=tag,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=SILENCE_SECONDS,
             )
+            _follow(progress, f"build the helper image {tag}")
     except EngineError as error:
         say(error.message)
         raise _unavailable(error.message, tag) from error
