@@ -41,6 +41,7 @@ class GroupCommit:
         self._urgent = 0
         self._closing = False
         self._failure: StorageError | None = None
+        self._unsaid_failure: StorageError | None = None  # said when its object no longer counts as pending
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
 
@@ -153,6 +154,7 @@ class GroupCommit:
         for staged in batch:
             staged.discard()
         with self._changed:
+            self._failure = self._failure or self._unsaid_failure
             for staged in batch:
                 del self._objects[staged.key]
                 self._uncommitted_bytes -= staged.size_bytes
@@ -166,6 +168,7 @@ class GroupCommit:
         try:
             step(staged)
         except OSError as error:
-            self.fail(translated(error, f"make {staged.key} durable", self._directory))
+            failure = translated(error, f"make {staged.key} durable", self._directory)
+            self._unsaid_failure = self._unsaid_failure or failure
             return False
         return True
