@@ -88,10 +88,14 @@ class Attachment:
             else:
                 self._socket.shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         """Break the connection; another thread's waiting `readinto` ends."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back; nobody may use it any more."""
+        self.hang_up()
         self._socket.close()
         self._response.close()
 

@@ -104,17 +104,22 @@ class HelperContainer:
         reason = _reason(code, out_of_memory=bool(state.get("OOMKilled")), worst=worst)
         if reason is None:
             return TarResult(code, said)
-        words = "; ".join(said[-3:]) or state.get("Error") or "it said nothing"
+        own = [line for line in said if line.startswith(f"{self._task.command[0]}: ")]
+        words = "; ".join((own or said)[-3:]) or state.get("Error") or "it said nothing"
         raise HelperFailed(f"{self._task.what} {reason}: {words}", hint=_hint(words))
 
     def remove(self) -> None:
-        """Make it go, running or not; afterwards nothing of it holds the volume."""
+        """Make it go, running or not; afterwards nothing of it holds the volume.
+
+        The connection goes first: the engine waits for output that nobody takes before a container has ended.
+        """
+        self.attachment.hang_up()
         try:
             remove(self._engine, self.id)
         finally:
-            self.attachment.close()
             if self._listener is not None:
                 self._listener.join()
+            self.attachment.close()
 
     def _listen(self) -> None:
         buffer = memoryview(bytearray(_OUTPUT_BYTES))

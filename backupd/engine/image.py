@@ -18,6 +18,7 @@ from backupd.engine.door import door
 from backupd.errors import EngineError, EngineUnreachable, HelperImageUnavailable
 
 PLAIN = "alpine:3.22"
+RECIPE = resources.files("backupd.engine").joinpath("helper.Dockerfile").read_bytes()
 SILENCE_SECONDS = 180
 """How long a build may go on without a word."""
 
@@ -49,11 +50,10 @@ def helper_image(
     if configured is not None:
         _fetch(engine, configured, say)
         return _described(engine, configured, instance)
-    recipe = resources.files("backupd.engine").joinpath("helper.Dockerfile").read_bytes()
-    built = f"backupd-helper:{hashlib.sha256(recipe).hexdigest()[:12]}"
+    built = f"backupd-helper:{hashlib.sha256(RECIPE).hexdigest()[:12]}"
     reasons = []
     try:
-        _build(engine, built, recipe, say)
+        _build(engine, built, say)
         return _described(engine, built, instance)
     except HelperImageUnavailable as error:
         reasons.append(error.message)
@@ -75,30 +75,29 @@ def _fetch(engine: Engine, reference: str, say: Callable[[str], None]) -> None:
     say(f"pulling the image {reference}")
     try:
         with door(f"pull the image {reference}"):
-            _follow(engine.api.pull(reference, stream=True, decode=True))
+            _follow(engine.api.pull(reference, stream=True, decode=True), f"pull the image {reference}")
     except EngineUnreachable:
         raise
     except EngineError as error:
         raise _unavailable(error.message, reference) from error
 
 
-def _build(engine: Engine, tag: str, recipe: bytes, say: Callable[[str], None]) -> None:
+def _build(engine: Engine, tag: str, say: Callable[[str], None]) -> None:
     """Have the image on the engine, built if need be."""
     if _present(engine, tag):
         return
     say(f"building the helper image {tag}, once")
     try:
         with door(f"build the helper image {tag}"):
-            _follow(
-                engine.api.build(
-                    fileobj=io.BytesIO(recipe),
-                    tag=tag,
-                    rm=True,
-                    forcerm=True,
-                    decode=True,
-                    timeout=SILENCE_SECONDS,
-                )
+            progress = engine.api.build(
+                fileobj=io.BytesIO(RECIPE),
+                tag=tag,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=SILENCE_SECONDS,
             )
+            _follow(progress, f"build the helper image {tag}")
     except EngineError as error:
         say(error.message)
         raise _unavailable(error.message, tag) from error
@@ -113,11 +112,11 @@ def _present(engine: Engine, reference: str) -> bool:
     return True
 
 
-def _follow(progress: Iterable[Mapping[str, Any]]) -> None:
+def _follow(progress: Iterable[Mapping[str, Any]], action: str) -> None:
     """Wait for the end of a pull or build; its errors come as lines of progress."""
     for line in progress:
         if "error" in line:
-            raise EngineError(str(line["error"]).strip())
+            raise EngineError(f"cannot {action}: {str(line['error']).strip()}")
 
 
 def _described(engine: Engine, reference: str, instance: str) -> HelperImage:

@@ -6,11 +6,14 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from docker.errors import NotFound
 
 from backupd.engine.client import Engine
+from backupd.engine.image import HelperImage
+from backupd.engine.journal import Journal
 
 TEST_LABEL = "backupd.test"
 SHELL_IMAGE = os.environ.get("BACKUPD_TEST_IMAGE", "backupd-test-tools")
@@ -31,6 +34,32 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     connection = Engine.connect(request.param)
     yield connection
     connection.close()
+
+
+@pytest.fixture(params=[False, True], ids=["attach", "fifo"])
+def fifo_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """In turn no meeting place and one: both transports."""
+    return tmp_path if request.param else None
+
+
+@pytest.fixture
+def gnu() -> HelperImage:
+    """An image with GNU tar that is there already."""
+    return HelperImage(SHELL_IMAGE, "gnu", "1.34")
+
+
+@pytest.fixture
+def busybox() -> HelperImage:
+    """An image with busybox tar that is there already."""
+    return HelperImage("alpine:3.22", "busybox", "1.35.0")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """The journal of this process."""
+    opened = Journal(tmp_path / "journal")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -1,0 +1,277 @@
+"""Tar streams out of and into real volumes, through both transports."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from docker.types import Mount
+
+from backupd.engine.client import Engine
+from backupd.engine.fifo import Meeting
+from backupd.engine.helper import export, is_empty, wipe
+from backupd.engine.image import HelperImage
+from tests.docker.conftest import MakeVolume, RunInVolume, StartContainer
+from tests.docker.tar import INSTANCE, RUN_ID, helpers, load, names, read_all, save
+
+pytestmark = pytest.mark.docker
+
+TORTURE = r"""
+umask 022
+mkdir -p plain/deep 'with space' "$(printf 'new\nline')" sticky empty
+printf 'bytes \377\376' >"$(printf 'not-utf8-\377')"
+printf 'dash' >-rf; printf 'star' >'*'; printf x >'back\slash'
+head -c 300000 /dev/urandom >plain/deep/random
+ln plain/deep/random plain/hardlink
+ln -s /etc/passwd plain/absolute; ln -s ../nowhere plain/dangling
+truncate -s 20M hole; printf end >>hole; truncate -s 1M allhole
+mkfifo pipe; mknod device c 1 7; mknod block b 7 99
+chmod 1777 sticky; chmod 4755 plain/deep/random; chmod 0 empty
+chown 3000000000:3000000000 '*'
+setfattr -n user.colour -v blue plain/deep/random
+setfacl -m u:1234:rwx,g:99:r plain; setfacl -d -m u:1234:r plain
+printf '#!/bin/sh\n' >ping; setcap cap_net_raw+ep ping
+python3 - <<'P'
+import os
+name = b"n" * 250
+path = b"/".join([name] * 6)
+here = os.open(".", os.O_RDONLY)
+for part in path.split(b"/"):
+    os.mkdir(part); os.chdir(part)
+open("deep-file", "w").write("far down")
+os.fchdir(here)
+os.utime("ping", ns=(1, 1234567890123456789)); os.utime("sticky", ns=(1, 987654321))
+P
+touch -d '1970-01-01 00:00:00.000000001Z' plain/dangling -h
+"""
+
+LISTING = r"""
+find . -printf '%p|%y|%m|%U|%G|%s|%T@|%l|%n\n' | sort
+find . -type f -print0 | sort -z | xargs -0 sha256sum --
+getfattr -R -h -d -m - . 2>/dev/null | sort; getfacl -R -P -n . 2>/dev/null; getcap -r . | sort
+stat -c '%b' hole allhole
+"""
+
+
+def test_exotic_tree_comes_back_and_gives_the_same_stream(
+    engine: Engine,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    fifo_dir: Path | None,
+) -> None:
+    """I12: everything a file system can hold survives, and the copy gives the same stream of bytes."""
+    original, copy = make_volume(), make_volume()
+    run_in_volume(original, TORTURE)
+    content = save(engine, original, gnu, fifo_dir)
+    load(engine, copy, gnu, fifo_dir, content)
+    assert run_in_volume(copy, LISTING) == run_in_volume(original, LISTING)
+    assert save(engine, copy, gnu, fifo_dir) == content
+
+
+def test_members_are_relative_and_sorted(
+    engine: Engine,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    fifo_dir: Path | None,
+) -> None:
+    """The stream starts with the root and names nothing absolute, in the order of names."""
+    volume = make_volume()
+    run_in_volume(volume, "mkdir b; touch b/2 b/1 a c")
+    assert names(save(engine, volume, gnu, fifo_dir)) == [".", "./a", "./b", "./b/1", "./b/2", "./c"]
+
+
+def test_empty_volume_gives_a_whole_stream(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, fifo_dir: Path | None
+) -> None:
+    """I10: an empty volume is its root and the end of the archive."""
+    assert names(save(engine, make_volume(), gnu, fifo_dir)) == ["."]
+
+
+def test_busybox_tar_serves_where_nothing_else_is(
+    engine: Engine,
+    busybox: HelperImage,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    fifo_dir: Path | None,
+) -> None:
+    """Plain Alpine's tar moves files, links, modes and owners."""
+    original, copy = make_volume(), make_volume()
+    run_in_volume(original, "mkdir d; echo x >d/f; ln -s f d/l; chown 5:6 d/f; chmod 604 d/f")
+    content = save(engine, original, busybox, fifo_dir)
+    load(engine, copy, busybox, fifo_dir, content)
+    listing = "find . -printf '%p|%y|%m|%U|%G|%l\n' | sort"
+    assert run_in_volume(copy, listing) == run_in_volume(original, listing)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("*.log", [".", "./a", "./a/cache", "./a/cache/x", "./cache", "./cache/y"]),
+        ("cache", [".", "./a", "./a/z.log"]),
+        ("/cache", [".", "./a", "./a/cache", "./a/cache/x", "./a/z.log"]),
+        ("a/cache", [".", "./a", "./a/z.log", "./cache", "./cache/y"]),
+        (
+            "--checkpoint-action=exec=sh",
+            [".", "./a", "./a/cache", "./a/cache/x", "./a/z.log", "./cache", "./cache/y"],
+        ),
+    ],
+)
+def test_excluded_members_are_left_out(
+    engine: Engine,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    pattern: str,
+    left: list[str],
+) -> None:
+    """Patterns are tar's; one with a leading slash means the volume's root; none becomes an option of tar."""
+    volume = make_volume()
+    run_in_volume(volume, "mkdir -p a/cache cache; touch a/cache/x a/z.log cache/y")
+    assert names(save(engine, volume, gnu, None, exclude=(pattern,))) == left
+
+
+def test_small_buffer_and_small_writes_lose_nothing(
+    engine: Engine,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    fifo_dir: Path | None,
+) -> None:
+    """The stream does not depend on the sizes in which it is read."""
+    volume = make_volume()
+    run_in_volume(volume, "head -c 200000 /dev/urandom >f")
+    whole = save(engine, volume, gnu, fifo_dir)
+    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=fifo_dir) as output:
+        assert read_all(output, 777) == whole
+
+
+def test_helper_is_locked_down_and_leaves_nothing(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, fifo_dir: Path | None
+) -> None:
+    """The helper reads, has no network and no rights beyond, and is gone afterwards with its FIFO."""
+    volume = make_volume()
+    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=fifo_dir) as output:
+        (helper,) = helpers(engine)
+        made = engine.api.inspect_container(str(helper["Id"]))
+        read_all(output)
+    host = made["HostConfig"]
+    assert host["NetworkMode"] == "none"
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert [cap.removeprefix("CAP_") for cap in host["CapAdd"]] == ["DAC_READ_SEARCH"]
+    assert "no-new-privileges" in host["SecurityOpt"]
+    assert host["LogConfig"]["Type"] == "none"
+    assert host["Memory"] > 0
+    assert host["PidsLimit"] > 0
+    assert made["Config"]["Entrypoint"] == ["tar"]
+    assert made["Name"].startswith(f"/backupd-{volume}-")
+    assert all(not mount["RW"] for mount in made["Mounts"])
+    assert helpers(engine) == []
+    assert fifo_dir is None or list(fifo_dir.iterdir()) == []
+    assert engine.volume(volume)
+
+
+def test_unusable_meeting_place_falls_back_to_attach(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, tmp_path: Path
+) -> None:
+    """A directory where no FIFO can be made costs speed, not the backup."""
+    volume = make_volume()
+    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=tmp_path / "absent") as output:
+        assert output.transport == "attach"
+        assert names(read_all(output)) == ["."]
+
+
+def test_meeting_place_the_engine_does_not_see_falls_back_to_attach(
+    engine: Engine,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine with other directories than ours, which refuses the mount, is served by attach."""
+    monkeypatch.setattr("backupd.engine.fifo._shared", lambda *_: (_absent_bind(), "."))
+    volume = make_volume()
+    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=tmp_path) as output:
+        assert output.transport == "attach"
+        assert names(read_all(output)) == ["."]
+    assert helpers(engine) == []
+
+
+def _absent_bind() -> Mount:
+    return Mount("/backupd", "/nowhere/at/all", type="bind", read_only=True)
+
+
+def test_helper_that_does_not_open_the_fifo_falls_back_to_attach(
+    engine: Engine,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A FIFO in which helper and backupd do not meet, as with a virtual machine between, does not hang."""
+    monkeypatch.setattr("backupd.engine.fifo.MEETING_SECONDS", 1.0)
+    monkeypatch.setattr("backupd.engine.fifo._place", lambda *_: _fifo_elsewhere(tmp_path))
+    volume = make_volume()
+    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=tmp_path) as output:
+        assert output.transport == "attach"
+        assert names(read_all(output)) == ["."]
+    assert helpers(engine) == []
+
+
+def _fifo_elsewhere(directory: Path) -> Meeting:
+    for side in ("ours", "theirs"):
+        (directory / side).mkdir()
+        os.mkfifo(directory / side / "tar")
+        (directory / side / "tar").chmod(0o666)
+    mount = Mount("/backupd", str(directory / "theirs"), type="bind", read_only=True)
+    return Meeting(directory / "ours" / "tar", mount, "/backupd/tar")
+
+
+def test_content_is_told_and_wiped(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, run_in_volume: RunInVolume
+) -> None:
+    """A volume is empty or not, whatever the names in it, and can be emptied; the volume stays."""
+    volume = make_volume()
+    ours = {"instance": INSTANCE, "run": RUN_ID}
+    assert is_empty(engine, volume, gnu, **ours)
+    run_in_volume(volume, "mkdir -p .hidden/deep; touch .hidden/deep/f -- -rf; ln -s / root; chmod 0 .hidden")
+    assert not is_empty(engine, volume, gnu, **ours)
+    wipe(engine, volume, gnu, **ours)
+    assert is_empty(engine, volume, gnu, **ours)
+    assert engine.volume(volume)
+    assert helpers(engine) == []
+
+
+def test_anonymous_volumes_of_the_image_do_not_pile_up(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, start_container: StartContainer
+) -> None:
+    """An image that declares volumes of its own leaves none behind."""
+    container = start_container("true")
+    engine.api.wait(container)
+    tag = "backupd-test-with-volume"
+    engine.api.commit(container, tag, changes="VOLUME /extra")
+    try:
+        before = {volume["Name"] for volume in engine.api.volumes()["Volumes"]}
+        volume = make_volume()
+        save(engine, volume, HelperImage(tag, "gnu", "1.34"), None)
+        made = {volume["Name"] for volume in engine.api.volumes()["Volumes"]} - before - {volume}
+        assert not [name for name in made if len(name) == 64]
+    finally:
+        engine.api.remove_image(tag, force=True)
+
+
+def test_stream_can_be_read_by_anybody(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, run_in_volume: RunInVolume
+) -> None:
+    """The stream is plain tar: the standard library reads contents from it."""
+    volume = make_volume()
+    run_in_volume(volume, "printf hello >greeting")
+    with tarfile.open(fileobj=io.BytesIO(save(engine, volume, gnu, None))) as archive:
+        member = archive.extractfile("./greeting")
+        assert member is not None
+        assert member.read() == b"hello"

@@ -1,0 +1,59 @@
+"""The ladder of helper images."""
+
+from __future__ import annotations
+
+import pytest
+
+from backupd.engine.client import Engine
+from backupd.engine.image import PLAIN, helper_image
+from backupd.errors import HelperImageUnavailable
+from tests.docker.conftest import SHELL_IMAGE
+
+pytestmark = pytest.mark.docker
+
+
+def test_configured_image_is_used_and_its_tar_known(engine: Engine) -> None:
+    """What is configured and there is taken as it is, without a word."""
+    said: list[str] = []
+    image = helper_image(engine, SHELL_IMAGE, said.append)
+    assert (image.reference, image.tar) == (SHELL_IMAGE, "gnu")
+    assert image.version[0].isdigit()
+    assert "--sort=name" in image.flags
+    assert said == []
+
+
+def test_plain_alpine_is_known_for_its_busybox(engine: Engine) -> None:
+    """The tar that loses attributes is told apart from the one that does not."""
+    assert helper_image(engine, PLAIN, print).tar == "busybox"
+
+
+def test_configured_image_that_cannot_be_had_is_an_error(engine: Engine) -> None:
+    """E11: the image is asked for by name, and its absence found before anything else happens."""
+    said: list[str] = []
+    with pytest.raises(HelperImageUnavailable, match=r"backupd\.invalid/nothing:1") as caught:
+        helper_image(engine, "backupd.invalid/nothing:1", said.append)
+    assert caught.value.hint
+    assert any("pulling" in line for line in said)
+
+
+def test_image_is_built_or_plain_alpine_taken(engine: Engine) -> None:
+    """Without configuration there is an image in the end, and the second time nothing is to be said."""
+    first = helper_image(engine, None, lambda _: None)
+    assert first.reference.startswith(("backupd-helper:", "alpine:"))
+    if first.tar == "gnu":
+        said: list[str] = []
+        assert helper_image(engine, None, said.append) == first
+        assert said == []
+
+
+def test_no_image_at_all_is_one_error_with_all_reasons(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E11: neither built nor pulled: the error says why for each, and what to do."""
+    nowhere = "backupd.invalid/alpine:1"
+    monkeypatch.setattr("backupd.engine.image.PLAIN", nowhere)
+    monkeypatch.setattr("backupd.engine.image.RECIPE", f"FROM {nowhere}\n".encode())
+    with pytest.raises(HelperImageUnavailable, match=r"cannot build .*; cannot pull") as caught:
+        helper_image(engine, None, lambda _: None)
+    assert caught.value.hint
+    assert nowhere in caught.value.hint
