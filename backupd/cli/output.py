@@ -21,11 +21,19 @@ from backupd.settings import Settings
 _PIPE_COLUMNS = 1000
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print rows under their column names; the columns in `right` are aligned to the right."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Print rows under their column names: in `right` aligned to the right, in `whole` never broken."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name in whole, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     _console().print(table)
@@ -49,8 +57,8 @@ def speak(settings: Settings) -> None:
 
 
 def confirm(names: Sequence[str], *, yes: bool) -> None:
-    """Let a person type the name of what will be changed; `UsageError` where nobody can, without `--yes`."""
-    if yes:
+    """Let a person type the names of what is overwritten; `UsageError` where nobody can, without `--yes`."""
+    if yes or not names:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("this needs a confirmation and there is no terminal to ask on", hint="add --yes")

@@ -34,9 +34,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
 def _print(found: list[Manifest]) -> None:
     now = datetime.now(UTC)
     print_table(
-        ("SNAPSHOT", "HOST", "VOLUME", "TAKEN", "SIZE", "NEW", "FILES", "CONSISTENCY"),
+        ("SNAPSHOT", "HOST", "VOLUME", "TAKEN", "SIZE", "STORED", "FILES", "CONSISTENCY"),
         (_cells(manifest, now) for manifest in found),
-        right=("SIZE", "NEW", "FILES"),
+        right=("SIZE", "STORED", "FILES"),
+        whole=("SNAPSHOT", "SIZE", "STORED"),
     )
 
 

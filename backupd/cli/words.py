@@ -25,10 +25,10 @@ def relative(moment: datetime, now: datetime) -> str:
 
 
 def when(moment: datetime | None, now: datetime) -> str:
-    """A time in both ways, the local clock first: `2026-11-23 14:30:00 (3 h ago)`; `-` for none."""
+    """A time in both ways, the local clock first: `2026-11-23 14:30 (3 h ago)`; `-` for none."""
     if moment is None:
         return "-"
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({relative(moment, now)})"
+    return f"{moment.astimezone():%Y-%m-%d %H:%M} ({relative(moment, now)})"
 
 
 def _amount(seconds: float) -> str:
