@@ -21,7 +21,7 @@ from backupd.repository.chunker import CHUNK_MAX, Cutter
 from backupd.repository.codec import chunk_id, chunk_key, encode
 from backupd.storage.base import Storage
 
-FILL_BYTES = 8 * 1024 * 1024
+FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
 
 

@@ -1,0 +1,177 @@
+"""What may be typed: every command with its options, its help and its examples."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import datetime, time
+from pathlib import Path
+from typing import NoReturn
+
+from backupd import __version__
+from backupd.errors import UsageError
+
+EXIT_CODES = """exit codes:
+  0 done   1 failed   2 usage   3 done in part   4 damaged data   75 locked by another run   130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; what it cannot understand it raises as `UsageError`."""
+    parser = _Parser(
+        prog="backupd",
+        description="Backs up Docker volumes on schedule, deduplicated, and restores them with one command.",
+        epilog="`backupd COMMAND --help` explains a command, with examples.\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"backupd {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    parser.set_defaults(json=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, (summary, examples, arguments) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog="examples:\n" + "".join(f"  {line}\n" for line in examples.splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        # SUPPRESS: without the option here, one given before the command stays.
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="settings file (TOML)"
+        )
+        arguments(command)
+    return parser
+
+
+def moment(text: str) -> datetime:
+    """A time as people write it, in the local zone unless it names one; a date alone is the end of that day."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; write it like 2026-11-23, '2026-11-23 14:30' or 2026-11-23T14:30:00Z"
+        ) from None
+    if len(text) <= len("2026-11-23"):
+        value = datetime.combine(value.date(), time.max)
+    return value.astimezone()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"`{self.prog} --help` shows what it takes")
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _init(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
+def _volumes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--unprotected", action="store_true", help="only those that are not backed up")
+    _json(command)
+
+
+def _backup(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "volumes", nargs="*", metavar="VOLUME", help="volumes to save, labelled or not (then with the defaults)"
+    )
+    command.add_argument("--all", action="store_true", help="every protected volume")
+    command.add_argument("--project", metavar="P", help="every protected volume of this compose project")
+    _json(command)
+
+
+def _snapshots(command: argparse.ArgumentParser) -> None:
+    command.add_argument("volume", nargs="?", metavar="VOLUME", help="only this volume's")
+    command.add_argument("--host", metavar="H", help="only those of this host")
+    _json(command)
+
+
+def _show(command: argparse.ArgumentParser) -> None:
+    _snapshot(command)
+    command.add_argument("path", nargs="?", metavar="PATH", help="only this file, or what is below this directory")
+    _json(command)
+
+
+def _restore(command: argparse.ArgumentParser) -> None:
+    command.add_argument("volume", nargs="?", metavar="VOLUME", help="volume whose snapshot to restore")
+    command.add_argument("--project", metavar="P", help="every volume of this compose project, one moment")
+    when = command.add_mutually_exclusive_group()
+    when.add_argument(
+        "--snapshot", metavar="ID", default="latest", help="id, its unique beginning, or latest (default)"
+    )
+    when.add_argument("--at", type=moment, metavar="TIME", help="the newest snapshot not after this time")
+    command.add_argument("--host", metavar="H", help="take the snapshots of this host")
+    command.add_argument("--to", metavar="NEW", help="restore into a volume of this name instead")
+    command.add_argument("--replace", action="store_true", help="a volume that holds files is emptied first")
+    command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
+    _json(command)
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    _snapshot(command)
+    command.add_argument("path", nargs="?", metavar="PATH", help="write this one file instead of the tar stream")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", default="-", help="file to write; - is standard output (default)"
+    )
+
+
+def _snapshot(command: argparse.ArgumentParser) -> None:
+    command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+
+
+_COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": (
+        "the daemon: back up labelled volumes on their schedules until told to stop",
+        "backupd run\nbackupd run --config /etc/backupd.toml",
+        _run,
+    ),
+    "init": (
+        "make the repository on the configured storage, once",
+        "backupd init\nBACKUPD_STORAGE=/mnt/backups backupd init",
+        _init,
+    ),
+    "volumes": (
+        "list volumes: what is protected, why, last snapshot, next run; and what is not",
+        "backupd volumes\nbackupd volumes --unprotected",
+        _volumes,
+    ),
+    "backup": (
+        "save volumes now",
+        "backupd backup shop_postgres_data\nbackupd backup --project shop\nbackupd backup --all",
+        _backup,
+    ),
+    "snapshots": (
+        "list snapshots, newest last",
+        "backupd snapshots\nbackupd snapshots shop_postgres_data --json",
+        _snapshots,
+    ),
+    "show": (
+        "list the files of a snapshot",
+        "backupd show 20261123T0200\nbackupd show 20261123T0200 base/1",
+        _show,
+    ),
+    "restore": (
+        "put a volume back from a snapshot",
+        "backupd restore shop_postgres_data\n"
+        "backupd restore shop_postgres_data --to look_at_it --at '2026-11-23 14:30'\n"
+        "backupd restore shop_postgres_data --replace --dry-run\n"
+        "backupd restore --project shop --yes",
+        _restore,
+    ),
+    "export": (
+        "write a snapshot as a tar stream, or one file of it",
+        "backupd export 20261123T0200 | tar tv\n"
+        "backupd export 20261123T0200 -o shop.tar\n"
+        "backupd export 20261123T0200 etc/app.conf -o -",
+        _export,
+    ),
+}

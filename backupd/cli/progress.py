@@ -1,0 +1,94 @@
+"""How far an operation is: a bar on a terminal, nothing elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress as Bar,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from backupd.cli.words import size
+from backupd.operations.progress import Progress, Tally
+
+
+@contextmanager
+def shown(title: str) -> Iterator[Progress]:
+    """Where an operation reports to; drawn on standard error if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _nothing
+        return
+    with _bar(console) as bar:
+        task = bar.add_task(title, total=None, members=0)
+
+        def report(tally: Tally) -> None:
+            bar.update(task, completed=tally.bytes_done, total=tally.bytes_total, members=tally.members)
+
+        yield report
+
+
+@contextmanager
+def cancellable() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that an operation ends in order; a second SIGINT interrupts it."""
+    cancel = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        cancel.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Size(ProgressColumn):
+    """Bytes done, and of how many where that is known."""
+
+    def render(self, task: Task) -> Text:
+        total = f" / {size(task.total)}" if task.total else ""
+        return Text(f"{size(task.completed)}{total}")
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        _Size(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[members]} files"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=5,
+    )
+
+
+def _nothing(tally: Tally) -> None:
+    pass
+
+
+def is_shown() -> bool:
+    """Whether a person watches: then results are told in words, elsewhere in a log line."""
+    return sys.stderr.isatty()
