@@ -1,4 +1,4 @@
-"""What the set-up scripts promise: images that do what their names say, engines that leave each other alone."""
+"""What the set-up scripts promise: images that do what they are called, engines that leave each other be."""
 
 from __future__ import annotations
 
