@@ -235,7 +235,7 @@ def _reason(code: int, *, out_of_memory: bool, worst: int) -> str | None:
 
 
 def _hint(words: str) -> str | None:
-    if "No space left on device" in words:
+    if "No space left on device" in words or "Wrote only" in words:
         return "make room on the disk of the volume"
     return None
 

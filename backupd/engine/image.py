@@ -191,6 +191,8 @@ EXTRACT_FLAGS: dict[str, tuple[str, ...]] = {
         "--acls",
         "--delay-directory-restore",
         "--blocking-factor=512",
+        # A pipe hands over less than a record at a time; without this tar takes that for a damaged archive.
+        "--read-full-records",
         "--force-local",
     ),
     "busybox": ("-x", "-p", "--numeric-owner"),
