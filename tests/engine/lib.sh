@@ -26,7 +26,7 @@ use_cached_cli() {
 }
 
 # Is the process whose id is in file $1 alive, and is $2 in its command line?
-runs() { [ -s "$1" ] && tr '\0' ' ' <"/proc/$(<"$1")/cmdline" 2>/dev/null | grep -qF -- "$2"; }
+runs() { [ -s "$1" ] && grep -qsaF -- "$2" "/proc/$(<"$1")/cmdline"; }
 
 # await SECONDS COMMAND…: until it succeeds
 await() {

@@ -1,6 +1,6 @@
 """The demo's application: orders in PostgreSQL, a basket per customer in Redis.
 
-GET and POST /orders (rows) and /baskets (keys) speak JSON arrays; GET /health says whether both stores answer.
+GET and POST /orders (rows) and /baskets (keys) speak JSON arrays; GET /health asks both stores.
 """
 
 import json
