@@ -23,7 +23,7 @@ images: engine ## the images of demo and tests: pulled, or made from Debian pack
 second: images
 	@$(E)/second up || [ $$? = 3 ]
 	@$(E)/fetch all || [ $$? = 3 ]
-	@eval "$$($(E)/env)"; if [ -n "$${BACKUPD_TEST_SECOND_ENGINE:-}" ]; then $(E)/images "$$BACKUPD_TEST_SECOND_ENGINE"; fi
+	@eval "$$($(E)/env)"; if [ -n "$${TESTS_SECOND_ENGINE:-}" ]; then $(E)/images "$$TESTS_SECOND_ENGINE"; fi
 
 demo: venv images ## write rows, lose the volumes, get every row back
 	@eval "$$($(E)/env)"; PATH=$(CURDIR)/$(BIN):$$PATH deploy/demo/demo.sh

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -21,7 +22,7 @@ from backupd.progress import silent
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
 from backupd.volume import Policy, Protection
-from backupd.wiring import assembled, connected, last_success, protections, zone
+from backupd.wiring import assembled, connected, last_success, opened, protections, zone
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +151,7 @@ class _Service:
                 self._context,
                 volume,
                 policy,
+                opened=partial(opened, self._settings),
                 state_dir=self._settings.state_dir,
                 progress=silent,
                 cancel=self._stop,

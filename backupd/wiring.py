@@ -32,9 +32,11 @@ def connected(settings: Settings) -> Iterator[Engine]:
         yield engine
 
 
-def opened(settings: Settings) -> Repository:
-    """The repository of the settings; `RepositoryMissing` where there is none."""
-    return Repository.open(open_storage(settings.storage))
+@contextmanager
+def opened(settings: Settings) -> Iterator[Repository]:
+    """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
+    with closing(open_storage(settings.storage)) as storage:
+        yield Repository.open(storage)
 
 
 @contextmanager
@@ -45,16 +47,16 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
         _put_right(settings, engine, journal, say)
-        repository = opened(settings)
-        yield Context(
-            engine=engine,
-            repository=repository,
-            journal=journal,
-            image=helper_image(engine, settings.helper.image, say),
-            host=settings.host,
-            instance=settings.instance,
-            fifo_dir=settings.fifo_dir,
-        )
+        with opened(settings) as repository:
+            yield Context(
+                engine=engine,
+                repository=repository,
+                journal=journal,
+                image=helper_image(engine, settings.helper.image, say),
+                host=settings.host,
+                instance=settings.instance,
+                fifo_dir=settings.fifo_dir,
+            )
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:

@@ -6,6 +6,7 @@ import sys
 import threading
 from argparse import Namespace
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from backupd.cli.output import print_json, say, speak
@@ -18,7 +19,7 @@ from backupd.operations.save import save
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
 from backupd.volume import Policy, Protection, resolve
-from backupd.wiring import assembled, connected, protections
+from backupd.wiring import assembled, connected, opened, protections
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def _save(context: Context, settings: Settings, target: Protection, cancel: thre
                 context,
                 name,
                 _policy(target, settings),
+                opened=partial(opened, settings),
                 state_dir=settings.state_dir,
                 progress=progress,
                 cancel=cancel,

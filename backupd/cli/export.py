@@ -23,10 +23,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
             "this would write binary data to the terminal",
             hint="give a file with -o FILE, or pipe it: … | tar tv",
         )
-    repository = opened(settings)
-    manifest = repository.find(None, arguments.snapshot)
-    with cancellable() as cancel, _target(arguments.output) as out, shown(manifest.snapshot) as progress:
-        export(repository, manifest, arguments.path, out, progress=progress, cancel=cancel)
+    with opened(settings) as repository:
+        manifest = repository.find(None, arguments.snapshot)
+        with cancellable() as cancel, _target(arguments.output) as out, shown(manifest.snapshot) as progress:
+            export(repository, manifest, arguments.path, out, progress=progress, cancel=cancel)
     return 0
 
 

@@ -28,13 +28,13 @@ _KINDS = {
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """List the members of a snapshot, each as soon as it is read: there may be millions."""
-    repository = opened(settings)
-    entries = show(repository, repository.find(None, arguments.snapshot), arguments.path)
-    if arguments.json:
-        _print_json(entries)
-    else:
-        for entry in entries:
-            sys.stdout.write(_line(entry) + "\n")
+    with opened(settings) as repository:
+        entries = show(repository, repository.find(None, arguments.snapshot), arguments.path)
+        if arguments.json:
+            _print_json(entries)
+        else:
+            for entry in entries:
+                sys.stdout.write(_line(entry) + "\n")
     return 0
 
 

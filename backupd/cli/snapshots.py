@@ -16,10 +16,10 @@ from backupd.wiring import opened
 def run(arguments: Namespace, settings: Settings) -> int:
     """List snapshots; a damaged one is told and does not hide the others."""
     damaged: list[BackupdError] = []
-    repository = opened(settings)
-    found = repository.snapshots(arguments.host, arguments.volume, damaged=damaged.append)
-    if arguments.volume and not found and not damaged:
-        repository.find(arguments.volume, host=arguments.host)  # raises, naming what there is
+    with opened(settings) as repository:
+        found = repository.snapshots(arguments.host, arguments.volume, damaged=damaged.append)
+        if arguments.volume and not found and not damaged:
+            repository.find(arguments.volume, host=arguments.host)  # raises, naming what there is
     if arguments.json:
         print_json([manifest.as_json() for manifest in found])
     else:

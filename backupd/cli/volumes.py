@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -31,9 +33,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
         found = protections(settings, survey(engine))
     if arguments.unprotected:
         found = tuple(protection for protection in found if protection.policy is None)
-    repository = _repository(settings)
     now = datetime.now(zone(settings))
-    lines = [_line(protection, repository, settings.host, now) for protection in found]
+    with _repository(settings) as repository:
+        lines = [_line(protection, repository, settings.host, now) for protection in found]
     if arguments.json:
         print_json([_as_json(line) for line in lines])
         return 0
@@ -47,13 +49,16 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-def _repository(settings: Settings) -> Repository | None:
+@contextmanager
+def _repository(settings: Settings) -> Iterator[Repository | None]:
     """The repository; without one the list is still worth printing."""
-    try:
-        return opened(settings)
-    except BackupdError as error:
-        say(f"backupd: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
-        return None
+    with ExitStack() as stack:
+        try:
+            repository = stack.enter_context(opened(settings))
+        except BackupdError as error:
+            say(f"backupd: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+            repository = None
+        yield repository
 
 
 def _line(protection: Protection, repository: Repository | None, host: str, now: datetime) -> _Line:

@@ -154,6 +154,7 @@ def _same_kernel(engine: Engine) -> bool:
 
 def _place(engine: Engine, directory: Path) -> Meeting | None:
     try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(prefix="fifo-", dir=directory))
     except OSError:
         return None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -13,6 +16,7 @@ from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.operations.lock import volume_lock
 from backupd.progress import Progress
+from backupd.repository import Repository
 from backupd.snapshot import Manifest
 from backupd.volume import Policy
 
@@ -24,16 +28,20 @@ def save(
     volume: str,
     policy: Policy,
     *,
+    opened: Callable[[], AbstractContextManager[Repository]],
     state_dir: Path,
     progress: Progress,
     cancel: threading.Event,
 ) -> Manifest:
-    """Save a volume unless somebody does already, in this process or another: `Locked`."""
+    """Save a volume unless somebody does already, in this process or another: `Locked`.
+
+    The run opens the repository anew: a storage that failed one run must not fail the next.
+    """
     begun = time.monotonic()
     try:
-        with volume_lock(state_dir, volume):
+        with volume_lock(state_dir, volume), opened() as repository:
             manifest = backup(
-                context,
+                replace(context, repository=repository),
                 volume,
                 mode=policy.quiesce,
                 exclude=policy.exclude,

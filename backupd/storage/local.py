@@ -49,7 +49,7 @@ class LocalStorage:
             if not path.is_dir():
                 raise StorageError(
                     f"storage directory {path} does not exist",
-                    hint="if it is on a disk of its own, see that the disk is mounted; otherwise make it",
+                    hint="is its disk mounted? to make a new repository there: backupd init",
                 )
         self._root = self.location.rstrip("/")
         self._sync = sync

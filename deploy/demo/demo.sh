@@ -6,10 +6,11 @@ cd "$(dirname "$0")"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/backupd-demo.XXXXXX")
 daemon=
-# no setting of the user's, and none that only the tests know
+# no setting of the user's
 for setting in "${!BACKUPD_@}"; do unset "$setting"; done
 export COMPOSE_PROJECT_NAME=demo API_PORT=0 PIP_CONF=$work/pip.conf CA_BUNDLE=$work/ca.pem
 export BACKUPD_STORAGE=$work/backups BACKUPD_STATE_DIR=$work/state BACKUPD_INSTANCE=backupd-demo
+export BACKUPD_CONFIG=$PWD/backupd.toml
 
 title() { printf '\n== %s\n' "$*"; }
 run() { echo "\$ $*"; "$@"; }

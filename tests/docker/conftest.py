@@ -16,7 +16,7 @@ from backupd.engine.image import HelperImage
 from backupd.engine.journal import Journal
 
 TEST_LABEL = "backupd.test"
-SHELL_IMAGE = os.environ.get("BACKUPD_TEST_IMAGE", "backupd-test-tools")
+SHELL_IMAGE = os.environ.get("TESTS_IMAGE", "backupd-test-tools")
 
 MakeVolume = Callable[..., str]
 RunInVolume = Callable[[str, str], str]
@@ -24,7 +24,7 @@ StartContainer = Callable[..., str]
 
 
 def _hosts() -> list[str | None]:
-    second = os.environ.get("BACKUPD_TEST_SECOND_ENGINE")
+    second = os.environ.get("TESTS_SECOND_ENGINE")
     return [None, second] if second else [None]
 
 

@@ -112,7 +112,7 @@ def test_redis_takes_arguments_and_keeps_its_data_in_the_volume(start: Run) -> N
 
 def test_second_engine_leaves_the_bridge_of_the_first_alone(start: Run) -> None:
     """A dockerd without a bridge deletes the docker0 it sees: the second one must not see the first one's."""
-    second = os.environ.get("BACKUPD_TEST_SECOND_ENGINE")
+    second = os.environ.get("TESTS_SECOND_ENGINE")
     if not second:
         pytest.skip("there is no second engine here")
     assert docker("-H", second, "info", "-f", "{{.ID}}") != docker("info", "-f", "{{.ID}}")
@@ -123,7 +123,7 @@ def test_second_engine_leaves_the_bridge_of_the_first_alone(start: Run) -> None:
 @pytest.mark.parametrize("name", ["alpine:3.22", "backupd-test-tools"])
 def test_second_engine_has_the_images(name: str) -> None:
     """Nothing can be pulled there: what the tests use was copied."""
-    second = os.environ.get("BACKUPD_TEST_SECOND_ENGINE")
+    second = os.environ.get("TESTS_SECOND_ENGINE")
     if not second:
         pytest.skip("there is no second engine here")
     assert docker("-H", second, "image", "inspect", "-f", "{{.Id}}", name) == docker(

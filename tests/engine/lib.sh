@@ -4,7 +4,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
-cache=${BACKUPD_CACHE:-$repo/.cache}
+cache=${TESTS_CACHE:-$repo/.cache}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 PATH=$PATH:/usr/sbin:/sbin

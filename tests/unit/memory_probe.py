@@ -1,0 +1,55 @@
+"""Saves a stream of COUNT members of SIZE bytes into DIRECTORY and prints its peak memory in MB."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+from backupd.progress import silent
+from backupd.repository import Repository
+from backupd.storage.local import LocalStorage
+
+
+class Members:
+    """A source of `count` members of `size` bytes, made as they are read."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._left, self._size = count, size
+        self._rest = b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the beginning of `buffer`; 0 at the end."""
+        if not self._rest and self._left >= 0:
+            self._rest = b"".join(self._member() for _ in range(min(16, self._left))) or bytes(10240)
+            self._left = self._left if self._rest[0] else -1
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def _member(self) -> bytes:
+        self._left -= 1
+        info = tarfile.TarInfo(f"./{self._left % 1000:03}/{self._left:08}")
+        info.size = self._size
+        content = (b"%d " % self._left) * (self._size // 2)
+        return info.tobuf(tarfile.USTAR_FORMAT) + content[: self._size].ljust(
+            -(-self._size // 512) * 512, b"\0"
+        )
+
+
+def main(directory: str, count: int, size: int) -> None:
+    """Save, and print."""
+    with LocalStorage.create(Path(directory)) as storage:
+        with Repository.init(storage).begin(host="h", volume="v", snapshot="s") as writer:
+            content = writer.store(
+                Members(count, size), at_end=lambda: None, progress=silent, cancel=threading.Event()
+            )
+        assert content.members == {"file": count}
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
