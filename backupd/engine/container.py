@@ -73,7 +73,7 @@ class HelperContainer:
         try:
             self.attachment = Attachment(engine, self.id)
         except BaseException:
-            _remove(engine, self.id)
+            remove(engine, self.id)
             raise
 
     def start(self) -> None:
@@ -110,7 +110,7 @@ class HelperContainer:
     def remove(self) -> None:
         """Make it go, running or not; afterwards nothing of it holds the volume."""
         try:
-            _remove(self._engine, self.id)
+            remove(self._engine, self.id)
         finally:
             self.attachment.close()
             if self._listener is not None:
@@ -159,7 +159,7 @@ def _create(engine: Engine, task: Task) -> str:
                 engine.volume(task.volume)
             raise HelperFailed(f"cannot create the {task.what}: {explanation(error)}") from error
     if task.volume is not None and made_by_accident(engine, task.volume):
-        _remove(engine, made)
+        remove(engine, made)
         engine.remove_volume(task.volume)
         raise VolumeNotFound(f"volume {task.volume} was deleted in the meantime")
     return made
@@ -209,7 +209,8 @@ def _name(task: Task) -> str:
     return re.sub(r"[^a-zA-Z0-9_.-]", "-", "-".join(word for word in words if word))
 
 
-def _remove(engine: Engine, container: str) -> None:
+def remove(engine: Engine, container: str) -> None:
+    """Make a helper go, running or not; one that is gone already is no error."""
     for attempt in range(1, _REMOVALS + 1):
         try:
             with door(f"remove the helper container {container[:12]}"):
@@ -234,7 +235,7 @@ def _reason(code: int, *, out_of_memory: bool, worst: int) -> str | None:
 
 
 def _hint(words: str) -> str | None:
-    if "No space left on device" in words:
+    if "No space left on device" in words or "Wrote only" in words:
         return "make room on the disk of the volume"
     return None
 

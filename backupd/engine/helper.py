@@ -162,9 +162,7 @@ def extract(
 def is_empty(engine: Engine, volume: str, image: HelperImage, *, instance: str, run: str) -> bool:
     """Whether there is nothing in the volume but what a file system brings along."""
     job = _Job(engine, volume, image, instance, run, threading.Event())
-    return not run_to_end(
-        engine, job.task(("find", VOLUME_PATH, "-mindepth", "1", "-maxdepth", "1", *_CONTENT))
-    )
+    return not run_to_end(engine, job.task((*_CONTENT, "-print")))
 
 
 def wipe(engine: Engine, volume: str, image: HelperImage, *, instance: str, run: str) -> None:

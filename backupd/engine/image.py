@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from importlib import resources
+from typing import Any, Literal
+
+from docker.errors import NotFound
+
+from backupd.engine.client import Engine
+from backupd.engine.container import Task, run_to_end
+from backupd.engine.door import door
+from backupd.errors import EngineError, EngineUnreachable, HelperImageUnavailable
+
+PLAIN = "alpine:3.22"
+SILENCE_SECONDS = 180
+"""How long a build may go on without a word."""
+
+Kind = Literal["gnu", "busybox"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +36,131 @@ class HelperImage:
     def flags(self) -> tuple[str, ...]:
         """What tar is told, so that the stream is a function of the tree."""
         return CREATE_FLAGS[self.tar]
+
+
+def helper_image(
+    engine: Engine, configured: str | None, say: Callable[[str], None], *, instance: str = ""
+) -> HelperImage:
+    """The image to use: the configured one, or Alpine with GNU tar built on the engine, or plain Alpine.
+
+    `say` is told what takes long and what went wrong on the way. Cheap once the image is there, so ask before
+    each run: images get pruned. Raises `HelperImageUnavailable`.
+    """
+    if configured is not None:
+        _fetch(engine, configured, say)
+        return _described(engine, configured, instance)
+    recipe = resources.files("backupd.engine").joinpath("helper.Dockerfile").read_bytes()
+    built = f"backupd-helper:{hashlib.sha256(recipe).hexdigest()[:12]}"
+    reasons = []
+    try:
+        _build(engine, built, recipe, say)
+        return _described(engine, built, instance)
+    except HelperImageUnavailable as error:
+        reasons.append(error.message)
+    try:
+        _fetch(engine, PLAIN, say)
+        return _described(engine, PLAIN, instance)
+    except HelperImageUnavailable as error:
+        reasons.append(error.message)
+    raise HelperImageUnavailable(
+        f"no helper image can be had: {'; '.join(reasons)}",
+        hint=f"let the engine reach its registry, load {PLAIN} into it, or set helper.image",
+    )
+
+
+def _fetch(engine: Engine, reference: str, say: Callable[[str], None]) -> None:
+    """Have the image on the engine, pulled if need be."""
+    if _present(engine, reference):
+        return
+    say(f"pulling the image {reference}")
+    try:
+        with door(f"pull the image {reference}"):
+            _follow(engine.api.pull(reference, stream=True, decode=True))
+    except EngineUnreachable:
+        raise
+    except EngineError as error:
+        raise _unavailable(error.message, reference) from error
+
+
+def _build(engine: Engine, tag: str, recipe: bytes, say: Callable[[str], None]) -> None:
+    """Have the image on the engine, built if need be."""
+    if _present(engine, tag):
+        return
+    say(f"building the helper image {tag}, once")
+    try:
+        with door(f"build the helper image {tag}"):
+            _follow(
+                engine.api.build(
+                    fileobj=io.BytesIO(recipe),
+                    tag=tag,
+                    rm=True,
+                    forcerm=True,
+                    decode=True,
+                    timeout=SILENCE_SECONDS,
+                )
+            )
+    except EngineError as error:
+        say(error.message)
+        raise _unavailable(error.message, tag) from error
+
+
+def _present(engine: Engine, reference: str) -> bool:
+    with door(f"inspect the image {reference}"):
+        try:
+            engine.api.inspect_image(reference)  # type: ignore[no-untyped-call]
+        except NotFound:
+            return False
+    return True
+
+
+def _follow(progress: Iterable[Mapping[str, Any]]) -> None:
+    """Wait for the end of a pull or build; its errors come as lines of progress."""
+    for line in progress:
+        if "error" in line:
+            raise EngineError(str(line["error"]).strip())
+
+
+def _described(engine: Engine, reference: str, instance: str) -> HelperImage:
+    with door(f"inspect the image {reference}"):
+        identity: str = engine.api.inspect_image(reference)["Id"]  # type: ignore[no-untyped-call]
+    if identity not in _KNOWN:
+        _KNOWN[identity] = _tar_of(engine, reference, instance)
+    kind, version = _KNOWN[identity]
+    return HelperImage(reference, kind, version)
+
+
+_KNOWN: dict[str, tuple[Kind, str]] = {}
+"""Which tar is in an image, by the image's id, which is a hash of what is in it."""
+
+
+def _tar_of(engine: Engine, reference: str, instance: str) -> tuple[Kind, str]:
+    task = Task(
+        image=reference,
+        command=("tar", "--version"),
+        volume=None,
+        writes=False,
+        capabilities=(),
+        instance=instance,
+        run="",
+    )
+    try:
+        said = run_to_end(engine, task).decode(errors="replace")
+    except EngineUnreachable:
+        raise
+    except EngineError as error:
+        raise _unavailable(
+            f"the image {reference} has no tar that runs: {error.message}", reference
+        ) from error
+    found = re.match(r"tar \((GNU tar|busybox)\) (\S+)", said)
+    if found is None:
+        raise _unavailable(f"the image {reference} has a tar that is neither GNU's nor busybox's", reference)
+    return ("gnu" if found[1] == "GNU tar" else "busybox"), found[2]
+
+
+def _unavailable(message: str, reference: str) -> HelperImageUnavailable:
+    return HelperImageUnavailable(
+        message, hint=f"load {reference} into the engine, or set helper.image to an image with GNU tar"
+    )
 
 
 CREATE_FLAGS: dict[str, tuple[str, ...]] = {
@@ -48,6 +191,8 @@ EXTRACT_FLAGS: dict[str, tuple[str, ...]] = {
         "--acls",
         "--delay-directory-restore",
         "--blocking-factor=512",
+        # A pipe hands over less than a record at a time; without this tar takes that for a damaged archive.
+        "--read-full-records",
         "--force-local",
     ),
     "busybox": ("-x", "-p", "--numeric-owner"),

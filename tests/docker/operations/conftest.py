@@ -1,0 +1,61 @@
+"""What an operation works with: a real engine, a repository on disk, a journal, a helper image."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from backupd.engine.client import Engine
+from backupd.engine.image import helper_image
+from backupd.engine.journal import Journal
+from backupd.operations.backup import backup
+from backupd.operations.context import Context
+from backupd.operations.restore import RestoreResult, execute, plan
+from backupd.progress import silent
+from backupd.repository import Repository
+from backupd.snapshot import Manifest
+from backupd.storage.local import LocalStorage
+from tests.faults import FaultyStorage
+
+
+@dataclass(frozen=True)
+class Site:
+    """A context whose storage can be told to fail, and short ways to use it."""
+
+    context: Context
+    storage: FaultyStorage
+    directory: Path
+
+    def backup(self, volume: str, *, mode: str = "pause", exclude: tuple[str, ...] = ()) -> Manifest:
+        """A snapshot of the volume."""
+        return backup(
+            self.context, volume, mode=mode, exclude=exclude, progress=silent, cancel=threading.Event()
+        )
+
+    def restore(self, manifest: Manifest, *, to: str | None = None, replace: bool = False) -> RestoreResult:
+        """The snapshot put back."""
+        made = plan(self.context, manifest, to=to, replace_content=replace)
+        return execute(self.context, made, progress=silent, cancel=threading.Event())
+
+
+@pytest.fixture
+def site(engine: Engine, tmp_path: Path) -> Iterator[Site]:
+    """A repository of its own on the disk, and everything that works with it."""
+    fifo_dir = tmp_path / "fifo"
+    fifo_dir.mkdir()
+    with LocalStorage.create(tmp_path / "repository") as local:
+        storage = FaultyStorage(local)
+        context = Context(
+            engine=engine,
+            repository=Repository.init(storage),
+            journal=Journal(tmp_path / "journal"),
+            image=helper_image(engine, None, lambda _: None),
+            host="testhost",
+            instance=f"test-{tmp_path.name}",
+            fifo_dir=fifo_dir,
+        )
+        yield Site(context, storage, tmp_path)
