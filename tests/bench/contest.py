@@ -23,7 +23,7 @@ Make = Callable[[Workshop, Path], Contender]
 
 @dataclass(frozen=True)
 class Course:
-    """What one tool did with one corpus: its steps by name; `restored` says how like the original the tree was."""
+    """What one tool did with one corpus: its steps by name; `restored` says how alike the trees were."""
 
     tool: str
     steps: Mapping[str, Step]

@@ -171,4 +171,5 @@ something elsewhere. They are made again with `make bench`; its arguments are ex
   backupd use zstd level 3 without encryption.
 - The restored tree is compared with the original by a checksum of its tar: *exact* has owners, modes,
   nanoseconds, extended attributes and ACLs; *exact to the second* lost parts of a second or attributes,
-  as tar's default format does."""
+  as tar's default format does; *all but times* lost times altogether, as busybox tar does for directories.
+"""
