@@ -50,9 +50,7 @@ class Scheduler:
         """Call no more, and wait for the calls that go on."""
         self._jobs.shutdown(wait=True)
 
-    def sync(
-        self, policies: Mapping[str, Policy], last_success: Callable[[str], datetime | None]
-    ) -> None:
+    def sync(self, policies: Mapping[str, Policy], last_success: Callable[[str], datetime | None]) -> None:
         """Schedule exactly the volumes that `policies` names.
 
         A volume that is new here and whose last success is older than its latest schedule point has missed
@@ -79,7 +77,12 @@ class Scheduler:
         due = missed(schedule, last_success, now)
         first = now if due else schedule.next(now)
         self._jobs.add_job(
-            self._call, _CronTrigger(schedule), [volume], id=volume, next_run_time=first, replace_existing=True
+            self._call,
+            _CronTrigger(schedule),
+            [volume],
+            id=volume,
+            next_run_time=first,
+            replace_existing=True,
         )
         if due:
             log.info("missed backup is caught up", volume=volume, missed=due, last_success=last_success)

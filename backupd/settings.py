@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backupd import cron
 from backupd.errors import ConfigError
@@ -54,7 +55,7 @@ def load(
             _place(values, key, given)
             origins[key] = "command line"
     try:
-        return Settings.model_validate(values)
+        return Settings(**values)
     except ValidationError as error:
         raise _explain(error, str(path), origins) from None
 
@@ -141,8 +142,10 @@ class LogSettings(_Section):
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
 
-class Settings(_Section):
+class Settings(BaseSettings):
     """Everything that can be set."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     storage: _Text = "/backups"
     state_dir: Path = Path("/var/lib/backupd")
@@ -155,6 +158,18 @@ class Settings(_Section):
     default: DefaultSettings = DefaultSettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has merged: the sources themselves let misspelt variables pass."""
+        return (init_settings,)
 
     @property
     def fifo_dir(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backupd import logs
 from backupd.errors import Interrupted, UsageError
+from backupd.settings import Settings
 
 # Where nobody looks at a terminal, lines stay whole for grep.
 _PIPE_COLUMNS = 1000
@@ -36,6 +39,13 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """Tell a person at the terminal what goes on; standard output stays clean for results."""
     sys.stderr.write(text + "\n")
+
+
+def speak(settings: Settings) -> None:
+    """Log to standard error, unless a person reads it: they are told in words."""
+    logs.configure(settings.log.format, settings.log.level, sys.stderr)
+    if sys.stderr.isatty():
+        logging.disable()
 
 
 def confirm(names: Sequence[str], *, yes: bool) -> None:

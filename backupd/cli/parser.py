@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def moment(text: str) -> datetime:
-    """A time as people write it, in the local zone unless it names one; a date alone is the end of that day."""
+    """A time as people write it, local unless it names a zone; a date alone is the end of that day."""
     try:
         value = datetime.fromisoformat(text)
     except ValueError:
@@ -77,7 +77,10 @@ def _volumes(command: argparse.ArgumentParser) -> None:
 
 def _backup(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "volumes", nargs="*", metavar="VOLUME", help="volumes to save, labelled or not (then with the defaults)"
+        "volumes",
+        nargs="*",
+        metavar="VOLUME",
+        help="volumes to save, labelled or not (then with the defaults)",
     )
     command.add_argument("--all", action="store_true", help="every protected volume")
     command.add_argument("--project", metavar="P", help="every protected volume of this compose project")
@@ -92,7 +95,9 @@ def _snapshots(command: argparse.ArgumentParser) -> None:
 
 def _show(command: argparse.ArgumentParser) -> None:
     _snapshot(command)
-    command.add_argument("path", nargs="?", metavar="PATH", help="only this file, or what is below this directory")
+    command.add_argument(
+        "path", nargs="?", metavar="PATH", help="only this file, or what is below this directory"
+    )
     _json(command)
 
 
@@ -114,7 +119,9 @@ def _restore(command: argparse.ArgumentParser) -> None:
 
 def _export(command: argparse.ArgumentParser) -> None:
     _snapshot(command)
-    command.add_argument("path", nargs="?", metavar="PATH", help="write this one file instead of the tar stream")
+    command.add_argument(
+        "path", nargs="?", metavar="PATH", help="write this one file instead of the tar stream"
+    )
     command.add_argument(
         "-o", "--output", metavar="FILE", default="-", help="file to write; - is standard output (default)"
     )

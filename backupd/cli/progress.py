@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress as Bar,
     ProgressColumn,
     SpinnerColumn,
     Task,
@@ -21,10 +19,13 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.progress import (
+    Progress as Bar,
+)
 from rich.text import Text
 
 from backupd.cli.words import size
-from backupd.operations.progress import Progress, Tally
+from backupd.progress import Progress, Tally, silent
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def shown(title: str) -> Iterator[Progress]:
     """Where an operation reports to; drawn on standard error if that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _nothing
+        yield silent
         return
     with _bar(console) as bar:
         task = bar.add_task(title, total=None, members=0)
@@ -45,13 +46,14 @@ def shown(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def cancellable() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that an operation ends in order; a second SIGINT interrupts it."""
+    """An event that SIGINT and SIGTERM set, so that an operation ends in order; a second SIGINT kills."""
     cancel = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if cancel.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        cancel.set()
+        # Not here: this thread may be inside the event's own lock.
+        threading.Thread(target=cancel.set).start()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -83,12 +85,3 @@ def _bar(console: Console) -> Bar:
         transient=True,
         refresh_per_second=5,
     )
-
-
-def _nothing(tally: Tally) -> None:
-    pass
-
-
-def is_shown() -> bool:
-    """Whether a person watches: then results are told in words, elsewhere in a log line."""
-    return sys.stderr.isatty()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-_STEPS = ((60, "s"), (60, "min"), (24, "h"), (float("inf"), "d"))
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def size(count_bytes: float) -> str:
     """Bytes in binary units, three digits or so: `312 B`, `1.4 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count_bytes < 1000:
-            return f"{count_bytes:.0f} {unit}" if unit == "B" or count_bytes >= 100 else f"{count_bytes:.1f} {unit}"
+            digits = 0 if unit == "B" or count_bytes >= 100 else 1
+            return f"{count_bytes:.{digits}f} {unit}"
         count_bytes /= 1024
     return f"{count_bytes:.1f} TiB"
 
@@ -19,12 +20,7 @@ def size(count_bytes: float) -> str:
 def relative(moment: datetime, now: datetime) -> str:
     """A time as seen from `now`: `3 h ago`, `in 5 min`."""
     seconds = (moment - now).total_seconds()
-    amount = abs(seconds)
-    for factor, unit in _STEPS:
-        if amount < factor:
-            break
-        amount /= factor
-    text = f"{int(amount)} {unit}"
+    text = _amount(abs(seconds))
     return f"in {text}" if seconds > 0 else f"{text} ago"
 
 
@@ -33,3 +29,8 @@ def when(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "-"
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({relative(moment, now)})"
+
+
+def _amount(seconds: float) -> str:
+    unit, length = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    return f"{int(seconds // length)} {unit}"

@@ -44,7 +44,8 @@ def _held(path: Path, thing: str, hint: str) -> Iterator[None]:
         except BlockingIOError:
             raise Locked(f"{thing} is in use by {_holder(file)}", hint=hint) from None
         file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        file.write(f"pid {os.getpid()} on {socket.gethostname()} since {since}")
         file.flush()
         yield
 

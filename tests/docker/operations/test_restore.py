@@ -147,7 +147,7 @@ def test_a_volume_too_small_for_its_files_is_an_error_in_tars_words(
 ) -> None:
     """The disk fills while tar writes: the reason is told, not a broken pipe."""
     small = make_volume(type="tmpfs", device="tmpfs", o="size=1m")
-    with pytest.raises(EngineError, match="No space left on device|Wrote only"):
+    with pytest.raises(EngineError, match=r"No space left on device|Wrote only"):
         site.restore(site.backup(filled), to=small)
 
 

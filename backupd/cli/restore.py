@@ -1,0 +1,139 @@
+"""`backupd restore`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from argparse import Namespace
+from contextlib import ExitStack
+from typing import Any
+
+import structlog
+
+from backupd.cli.output import confirm, print_json, say, speak
+from backupd.cli.progress import cancellable, shown
+from backupd.errors import SnapshotNotFound, UsageError
+from backupd.operations.context import Context
+from backupd.operations.lock import volume_lock
+from backupd.operations.restore import RestorePlan, RestoreResult, execute, plan
+from backupd.repository import Repository
+from backupd.settings import Settings
+from backupd.snapshot import Manifest
+from backupd.wiring import assembled, connected
+
+log = structlog.get_logger(__name__)
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Put volumes back: all is planned and confirmed before the first one is touched."""
+    _check(arguments)
+    speak(settings)
+    with connected(settings) as engine, assembled(settings, engine, say) as context, ExitStack() as locks:
+        manifests = _manifests(arguments, settings, context.repository)
+        for name in sorted(arguments.to or manifest.volume.name for manifest in manifests):
+            # A daemon that sees the new volume must not save it half restored.
+            locks.enter_context(volume_lock(settings.state_dir, name))
+        plans = [plan(context, m, to=arguments.to, replace_content=arguments.replace) for m in manifests]
+        for each in plans:
+            say(str(each))
+        if arguments.dry_run:
+            _print(arguments, [_plan_as_json(each) for each in plans])
+            return 0
+        confirm([each.volume.name for each in plans if not each.empty], yes=arguments.yes)
+        with cancellable() as cancel:
+            results = [_execute(context, each, cancel) for each in plans]
+    _print(arguments, [_as_json(result) for result in results])
+    return 0
+
+
+def _check(arguments: Namespace) -> None:
+    if (arguments.volume is None) == (arguments.project is None):
+        raise UsageError("which volume? name one, or give --project", hint="`backupd snapshots` lists them")
+    if arguments.project is not None and (arguments.to or arguments.snapshot != "latest"):
+        raise UsageError(
+            "--project restores every volume under its own name, from one moment",
+            hint="choose the moment with --at; --snapshot and --to are for a single volume",
+        )
+
+
+def _manifests(arguments: Namespace, settings: Settings, repository: Repository) -> list[Manifest]:
+    volumes = [arguments.volume] if arguments.volume else _project(arguments, settings, repository)
+    return [
+        repository.find(
+            volume,
+            arguments.snapshot,
+            host=_host(arguments, settings, repository, volume),
+            at=arguments.at,
+        )
+        for volume in volumes
+    ]
+
+
+def _project(arguments: Namespace, settings: Settings, repository: Repository) -> list[str]:
+    """The volumes of a compose project that have snapshots old enough."""
+    found = {
+        manifest.volume.name
+        for manifest in repository.snapshots(arguments.host)
+        if manifest.volume.project == arguments.project
+        and (arguments.at is None or manifest.started <= arguments.at)
+    }
+    if not found:
+        raise SnapshotNotFound(
+            f"no snapshot of a volume of project {arguments.project}"
+            + (f" from before {arguments.at:%Y-%m-%d %H:%M:%S}" if arguments.at else ""),
+            hint="see `backupd snapshots`",
+        )
+    return sorted(found)
+
+
+def _host(arguments: Namespace, settings: Settings, repository: Repository, volume: str) -> str | None:
+    """The host named; else this one if it has snapshots of the volume; else whichever has."""
+    if arguments.host or arguments.snapshot != "latest":
+        host: str | None = arguments.host
+        return host
+    return settings.host if repository.latest_id(settings.host, volume) else None
+
+
+def _execute(context: Context, each: RestorePlan, cancel: threading.Event) -> RestoreResult:
+    with shown(each.volume.name) as progress:
+        result = execute(context, each, progress=progress, cancel=cancel)
+    log.info(
+        "restore finished",
+        volume=result.volume,
+        snapshot=result.manifest.snapshot,
+        created=result.created,
+        saved=result.saved,
+        seconds=round(result.seconds, 3),
+        bytes=result.manifest.bytes.tar,
+    )
+    if sys.stderr.isatty():
+        say(f"{result.volume}: restored from {result.manifest.snapshot} in {result.seconds:.1f} s")
+        if result.saved:
+            say(f"  what it held before is snapshot {result.saved}")
+    return result
+
+
+def _print(arguments: Namespace, values: list[dict[str, Any]]) -> None:
+    if arguments.json:
+        print_json(values)
+
+
+def _plan_as_json(each: RestorePlan) -> dict[str, Any]:
+    return {
+        "volume": each.volume.name,
+        "snapshot": each.manifest.snapshot,
+        "host": each.manifest.host,
+        "exists": each.exists,
+        "empty": each.empty,
+    }
+
+
+def _as_json(result: RestoreResult) -> dict[str, Any]:
+    return {
+        "volume": result.volume,
+        "snapshot": result.manifest.snapshot,
+        "host": result.manifest.host,
+        "created": result.created,
+        "saved": result.saved,
+        "seconds": round(result.seconds, 3),
+    }

@@ -1,0 +1,166 @@
+"""The long-running service: what is protected is found, scheduled, saved, until somebody says stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+import structlog
+
+from backupd import __version__
+from backupd.engine.discovery import events, survey
+from backupd.errors import BackupdError, EngineError
+from backupd.operations.context import Context
+from backupd.operations.lock import daemon_lock
+from backupd.operations.save import save
+from backupd.progress import silent
+from backupd.scheduler import Scheduler
+from backupd.settings import Settings
+from backupd.volume import Policy, Protection
+from backupd.wiring import assembled, connected, last_success, protections, zone
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 30
+"""How often the engine is asked even if it reports nothing: an engine that is gone reports nothing."""
+
+JOIN_SECONDS = 5
+"""How long a thread may take to end; one that waits for a silent engine ends with the process."""
+
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; then undo what is under way and return 0.
+
+    Refuses to start, with the error that says why: `Locked` where another daemon has the state directory,
+    `RepositoryMissing`, `EngineUnreachable`, `HelperImageUnavailable`.
+    """
+    # As process 1 of a container, a process that does not handle SIGTERM does not receive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with (
+            daemon_lock(settings.state_dir),
+            connected(settings) as engine,
+            assembled(settings, engine, log.warning) as context,
+            _signals_blocked(),
+        ):
+            _Service(settings, context).serve()
+    except KeyboardInterrupt:
+        log.info("daemon stopped while it started")
+    return 0
+
+
+class _Service:
+    def __init__(self, settings: Settings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._stop = threading.Event()
+        self._looking = threading.Lock()
+        self._away = False
+        self._told: set[tuple[str, str]] = set()
+        self._scheduler = Scheduler(self._save, concurrency=settings.concurrency, timezone=zone(settings))
+
+    def serve(self) -> None:
+        """Work until a signal comes; it must be blocked in every thread."""
+        self._scheduler.start()
+        threads = [
+            threading.Thread(target=self._watch, name="backupd-watch", daemon=True),
+            threading.Thread(target=self._look_now_and_then, name="backupd-look", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        log.info(
+            "daemon started",
+            version=__version__,
+            pid=os.getpid(),
+            engine=self._context.engine.name,
+            storage=self._context.repository.storage.location,
+            helper_image=self._context.image.reference,
+            tar=self._context.image.tar,
+        )
+        log.info("daemon stopping", signal=signal.Signals(signal.sigwait(_SIGNALS)).name)
+        self._stop.set()
+        self._scheduler.stop()
+        for thread in threads:
+            thread.join(JOIN_SECONDS)
+        log.info("daemon stopped")
+
+    def _watch(self) -> None:
+        for _ in events(self._context.engine, self._stop):
+            self._look()
+
+    def _look_now_and_then(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        """List the volumes and make the schedule match."""
+        with self._looking:
+            try:
+                seen = survey(self._context.engine)
+            except EngineError as error:
+                self._note_engine(error)
+                return
+            self._note_engine(None)
+            if not self._stop.is_set():
+                found = protections(self._settings, seen)
+                self._tell(found)
+                policies = {each.volume.name: each.policy for each in found if each.policy}
+                self._scheduler.sync(policies, self._last_success)
+
+    def _note_engine(self, error: EngineError | None) -> None:
+        if error and not self._away:
+            log.error("engine is away", error=error.message, hint=error.hint)
+        elif self._away and not error:
+            log.info("engine is back")
+        self._away = error is not None
+
+    def _tell(self, found: Iterable[Protection]) -> None:
+        """Log each error and warning once, and again if it comes back."""
+        told = set()
+        for protection in found:
+            name = protection.volume.name
+            for text in protection.errors:
+                told.add((name, text))
+                if (name, text) not in self._told:
+                    log.error("volume cannot be protected", volume=name, error=text)
+            for text in protection.warnings:
+                told.add((name, text))
+                if (name, text) not in self._told:
+                    log.warning("label has no effect", volume=name, warning=text)
+        self._told = told
+
+    def _last_success(self, volume: str) -> datetime | None:
+        try:
+            return last_success(self._context.repository, self._context.host, volume)
+        except BackupdError as error:
+            log.warning("last snapshot cannot be read", volume=volume, error=error.message, hint=error.hint)
+            return None
+
+    def _save(self, volume: str, policy: Policy) -> None:
+        if self._stop.is_set():
+            return
+        with suppress(BackupdError):  # the run's closing line has told it
+            save(
+                self._context,
+                volume,
+                policy,
+                state_dir=self._settings.state_dir,
+                progress=silent,
+                cancel=self._stop,
+            )
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Keep signals for `sigwait`; threads started inside inherit that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

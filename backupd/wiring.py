@@ -1,0 +1,87 @@
+"""From settings to what operations work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, tzinfo
+from zoneinfo import ZoneInfo
+
+from tzlocal import get_localzone
+
+from backupd.engine.client import Engine
+from backupd.engine.discovery import Survey
+from backupd.engine.image import helper_image
+from backupd.engine.journal import Journal
+from backupd.engine.quiesce import recover
+from backupd.engine.reap import reap
+from backupd.errors import QuiesceFailed
+from backupd.operations.context import Context
+from backupd.repository import Repository
+from backupd.settings import Settings
+from backupd.storage.location import open_storage
+from backupd.volume import Protection, resolve
+
+Say = Callable[[str], None]
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Engine]:
+    """The engine of the settings, for as long as the context."""
+    with closing(Engine.connect(settings.docker_host)) as engine:
+        yield engine
+
+
+def opened(settings: Settings) -> Repository:
+    """The repository of the settings; `RepositoryMissing` where there is none."""
+    return Repository.open(open_storage(settings.storage))
+
+
+@contextmanager
+def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]:
+    """All that a run needs, found out before anything of the user's is touched.
+
+    First what runs that were killed have left behind is put right, whatever fails then.
+    """
+    with closing(Journal(settings.state_dir / "journal")) as journal:
+        _put_right(settings, engine, journal, say)
+        repository = opened(settings)
+        yield Context(
+            engine=engine,
+            repository=repository,
+            journal=journal,
+            image=helper_image(engine, settings.helper.image, say),
+            host=settings.host,
+            instance=settings.instance,
+            fifo_dir=settings.fifo_dir,
+        )
+
+
+def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
+    """What the labels and the settings say of every volume."""
+    return tuple(
+        resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
+    )
+
+
+def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
+    """When the newest snapshot of a host's volume was begun; None where there is none."""
+    if repository.latest_id(host, volume) is None:
+        return None
+    return repository.find(volume, host=host).started
+
+
+def zone(settings: Settings) -> tzinfo:
+    """The time zone of schedules."""
+    return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def _put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    try:
+        for name in recover(engine, journal):
+            say(f"container {name} was held by a run that was killed, and goes on now")
+    except QuiesceFailed as error:
+        # One container that does not wake must not keep every volume from being saved.
+        say(f"{error.message}; {error.hint}")
+    for name in reap(engine, settings.instance, journal):
+        say(f"helper {name} of a run that was killed is removed")
