@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from tests.bench.workshop import HERE, TOOLS, Workshop, run
 
@@ -15,11 +15,13 @@ _EMPTY_CLUSTER_BYTES = 75 * _MB
 # one unit of pgbench's scale with its indexes
 _SCALE_BYTES = 15 * _MB
 _TRANSACTIONS_PER_SCALE = 10
-_SAME = "--numeric-owner --sort=name"
-_EXACT = (
-    "--format=posix --xattrs --xattrs-include=* --acls "
-    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
-)
+# what a tree is said to be, and the flags of tar under which it then gives the same bytes
+_LIKENESS = {
+    "exact": "--format=posix --xattrs --xattrs-include=* --acls "
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+    "exact to the second": "--format=gnu",
+    "all but times": "--format=gnu --mtime=@0",
+}
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,11 @@ class Facts:
     size_bytes: int
 
 
-class Fingerprint(NamedTuple):
-    """Checksums of a tree: all that tar can know, without xattrs and parts of a second, without any times."""
+@dataclass(frozen=True)
+class Fingerprint:
+    """Checksums of a tree, one for each degree of likeness."""
 
-    exact: str
-    seconds: str
-    timeless: str
+    checksums: tuple[str, ...]
 
 
 class Corpus(Protocol):
@@ -112,13 +113,22 @@ def warm(shop: Workshop, source: str) -> None:
 
 
 def fingerprint(shop: Workshop, volume: str) -> Fingerprint:
-    """The checksums of a volume's tree. Holes count as zeros: not every tool claims to keep them."""
-    return Fingerprint(
-        *(
-            shop.shell(f"set -f; tar -C /data {flags} -cf - . | sha256sum", f"{volume}:/data:ro").split()[0]
-            for flags in (f"{_EXACT} {_SAME}", f"--format=gnu {_SAME}", f"--format=gnu --mtime=@0 {_SAME}")
-        )
-    )
+    """The checksums of a volume's tree."""
+    return Fingerprint(tuple(_checksum(shop, volume, flags) for flags in _LIKENESS.values()))
+
+
+def likeness(shop: Workshop, original: Fingerprint, volume: str) -> str:
+    """How like the original the tree in a volume is, as precisely as it can be said."""
+    for (words, flags), checksum in zip(_LIKENESS.items(), original.checksums, strict=True):
+        if _checksum(shop, volume, flags) == checksum:
+            return words
+    return "DIFFERS"
+
+
+def _checksum(shop: Workshop, volume: str, flags: str) -> str:
+    # holes count as zeros: not every tool claims to keep them
+    script = f"set -f; tar -C /data --numeric-owner --sort=name {flags} -cf - . | sha256sum"
+    return shop.shell(script, f"{volume}:/data:ro").split()[0]
 
 
 def _generate(shop: Workshop, volume: str, *arguments: object) -> None:

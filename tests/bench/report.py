@@ -156,7 +156,7 @@ something elsewhere. They are made again with `make bench`; its arguments are ex
   has changed: some pgbench transactions and one in a hundred text files appended to, 4 KB inserted into
   the middle of the largest file; of the small files a third of 1 % each edited, added and removed.
   *restore*: the last backup into a new volume. The plain tars have no such steps as unchanged and
-  changed: they take as long as the first.
+  changed, they take as long as the first; theirs is restored before the change.
 - Each tool works in front of the volume as its users do: backupd on the host, with its own helper
   container; the others in a container that mounts the volume, the repository in a directory on the same
   disk. *wall s* is what a user waits for and has the container's start in it, backupd's as well as the
