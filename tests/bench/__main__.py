@@ -39,6 +39,7 @@ def main() -> int:
 
 
 def _bench(shop: Workshop, arguments: argparse.Namespace) -> None:
+    load = os.getloadavg()[0]
     makers = field(arguments.only)
     results: list[Result] = []
     idle: int | None = None
@@ -58,7 +59,7 @@ def _bench(shop: Workshop, arguments: argparse.Namespace) -> None:
     report.show(tables)
     if arguments.write:
         words = " ".join(word for word in sys.argv[1:] if word != "--write")
-        report.write(PAGE, tables, f'make bench ARGS="{words}"' if words else "make bench")
+        report.write(PAGE, tables, f'make bench ARGS="{words}"' if words else "make bench", load)
         say(f"written to {PAGE.relative_to(ROOT)}")
 
 

@@ -78,6 +78,7 @@ def _of_corpus(result: Result) -> Iterator[Goal]:
         _wall(other("zstd"), "restore"),
     )
     yield _memory(name, own)
+    yield Goal("restored tree", name, "exact", own.restored, own.restored == "exact")
 
 
 def _faster(what: str, corpus: str, wanted: float, other: float | None, own: float | None) -> Goal:

@@ -68,15 +68,16 @@ def show(tables: Iterable[Grid]) -> None:
         console.print(table)
 
 
-def write(path: Path, tables: Iterable[Grid], command: str) -> None:
-    """Write the page with the tables, the machine, and how they came about."""
-    parts = [_HEAD.format(command=command, machine="\n".join(f"- {line}" for line in machine()))]
+def write(path: Path, tables: Iterable[Grid], command: str, load: float) -> None:
+    """Write the page with the tables, the machine and its load before the run, and how they came about."""
+    lines = [*machine(), f"Load average before the run: {load:.1f}"]
+    parts = [_HEAD.format(command=command, machine="\n".join(f"- {line}" for line in lines))]
     parts += [f"## {grid.title}\n\n{_markdown(grid)}" for grid in tables]
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
 def machine() -> list[str]:
-    """What the figures depend on: processor, memory, kernel, engine, file system, date."""
+    """What the figures depend on: processor, memory, kernel, engine, date."""
     info = Path("/proc/cpuinfo").read_text()
     processors = [
         line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")
