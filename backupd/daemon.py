@@ -22,7 +22,7 @@ from backupd.progress import silent
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
 from backupd.volume import Policy, Protection
-from backupd.wiring import assembled, connected, last_success, opened, protections, zone
+from backupd.wiring import assembled, connected, last_success, protections, renewed, zone
 
 log = structlog.get_logger(__name__)
 
@@ -148,10 +148,9 @@ class _Service:
             return
         with suppress(BackupdError):  # the run's closing line has told it
             save(
-                self._context,
+                partial(renewed, self._settings, self._context, log.warning),
                 volume,
                 policy,
-                opened=partial(opened, self._settings),
                 state_dir=self._settings.state_dir,
                 progress=silent,
                 cancel=self._stop,

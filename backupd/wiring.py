@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -57,6 +58,14 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
                 instance=settings.instance,
                 fifo_dir=settings.fifo_dir,
             )
+
+
+@contextmanager
+def renewed(settings: Settings, context: Context, say: Say) -> Iterator[Context]:
+    """The context with what may have gone bad meanwhile made anew: storage and helper image."""
+    with opened(settings) as repository:
+        image = helper_image(context.engine, settings.helper.image, say)
+        yield replace(context, repository=repository, image=image)
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:

@@ -19,7 +19,7 @@ from backupd.operations.save import save
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
 from backupd.volume import Policy, Protection, resolve
-from backupd.wiring import assembled, connected, opened, protections
+from backupd.wiring import assembled, connected, protections, renewed
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,9 @@ def _save(context: Context, settings: Settings, target: Protection, cancel: thre
     try:
         with shown(name) as progress:
             manifest = save(
-                context,
+                partial(renewed, settings, context, say),
                 name,
                 _policy(target, settings),
-                opened=partial(opened, settings),
                 state_dir=settings.state_dir,
                 progress=progress,
                 cancel=cancel,

@@ -101,10 +101,11 @@ class _Reading:
         context = self._context
         with ExitStack() as undo:
             undo.callback(self._leave)
-            if self._mode == "pause" and self._writers:
+            if self._mode == "pause" and (self._writers or self._still):
                 self._since = time.monotonic()
+                # Those that stand still too: a backup of another volume may hold them, and let go too early.
                 self._calmed = self._quiet.enter_context(
-                    quiesce(context.engine, context.journal, self._writers)
+                    quiesce(context.engine, context.journal, (*self._writers, *self._still))
                 )
             self._output = self._helper.enter_context(
                 export(

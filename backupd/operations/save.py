@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -16,7 +15,6 @@ from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.operations.lock import volume_lock
 from backupd.progress import Progress
-from backupd.repository import Repository
 from backupd.snapshot import Manifest
 from backupd.volume import Policy
 
@@ -24,24 +22,24 @@ log = structlog.get_logger(__name__)
 
 
 def save(
-    context: Context,
+    renewed: Callable[[], AbstractContextManager[Context]],
     volume: str,
     policy: Policy,
     *,
-    opened: Callable[[], AbstractContextManager[Repository]],
     state_dir: Path,
     progress: Progress,
     cancel: threading.Event,
 ) -> Manifest:
     """Save a volume unless somebody does already, in this process or another: `Locked`.
 
-    The run opens the repository anew: a storage that failed one run must not fail the next.
+    Each run has a context of its own: a storage that failed one run must not fail the next, and a helper image
+    that has gone must be missed before anything is quiesced.
     """
     begun = time.monotonic()
     try:
-        with volume_lock(state_dir, volume), opened() as repository:
+        with volume_lock(state_dir, volume), renewed() as context:
             manifest = backup(
-                replace(context, repository=repository),
+                context,
                 volume,
                 mode=policy.quiesce,
                 exclude=policy.exclude,
