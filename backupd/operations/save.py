@@ -32,8 +32,8 @@ def save(
 ) -> Manifest:
     """Save a volume unless somebody does already, in this process or another: `Locked`.
 
-    Each run has a context of its own: a storage that failed one run must not fail the next, and a helper image
-    that has gone must be missed before anything is quiesced.
+    Each run has a context of its own: a storage that failed one run must not fail the next, and a helper
+    image that has gone must be missed before anything is quiesced.
     """
     begun = time.monotonic()
     try:
