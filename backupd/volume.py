@@ -197,8 +197,8 @@ def _ineffective(claims: Iterable[_Claim]) -> Iterator[str]:
     for claim in claims:
         if claim.key in _LATER:
             yield f"{claim} is not supported by this version and has no effect"
-        elif claim.key not in ("enable", *_READERS, *_REFUSED):
-            near = _nearest(claim.key, ("enable", *_READERS), _PREFIX)
+        elif claim.key not in (*LABEL_KEYS, *_REFUSED):
+            near = _nearest(claim.key, LABEL_KEYS, _PREFIX)
             yield f"unknown label {claim.label} on {claim.owner}{near}"
 
 
@@ -293,3 +293,6 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "quiesce": _quiesce,
     "exclude": _patterns,
 }
+
+LABEL_KEYS = ("enable", *_READERS)
+"""What may follow `backupd.` in a label."""
