@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 
     storage: _Text = "/backups"
     state_dir: Path = Path("/var/lib/backupd")
-    instance: _Name = Field(default_factory=socket.gethostname)
+    instance: _Name | None = None
     host: _Name = Field(default_factory=socket.gethostname)
     docker_host: _Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2

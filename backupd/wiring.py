@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from tzlocal import get_localzone
@@ -16,7 +18,7 @@ from backupd.engine.image import helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
-from backupd.errors import QuiesceFailed
+from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
 from backupd.repository import Repository
 from backupd.settings import Settings
@@ -47,15 +49,16 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        _put_right(settings, engine, journal, say)
+        instance = settings.instance or _instance(settings.state_dir)
+        _put_right(instance, engine, journal, say)
         with opened(settings) as repository:
             yield Context(
                 engine=engine,
                 repository=repository,
                 journal=journal,
-                image=helper_image(engine, settings.helper.image, say),
+                image=helper_image(engine, settings.helper.image, say, instance=instance),
                 host=settings.host,
-                instance=settings.instance,
+                instance=instance,
                 fifo_dir=settings.fifo_dir,
             )
 
@@ -64,7 +67,7 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
 def renewed(settings: Settings, context: Context, say: Say) -> Iterator[Context]:
     """The context with what may have gone bad meanwhile made anew: storage and helper image."""
     with opened(settings) as repository:
-        image = helper_image(context.engine, settings.helper.image, say)
+        image = helper_image(context.engine, settings.helper.image, say, instance=context.instance)
         yield replace(context, repository=repository, image=image)
 
 
@@ -87,12 +90,30 @@ def zone(settings: Settings) -> tzinfo:
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
 
 
-def _put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+def _instance(state_dir: Path) -> str:
+    """The name of this installation, made up once: a host's name may change, or be shared by two."""
+    path = state_dir / "instance"
+    name = f"backupd-{uuid.uuid4().hex[:12]}"
+    own = path.with_name(name)
+    try:
+        if not path.exists():
+            own.write_text(name, encoding="utf-8")
+            with suppress(FileExistsError):
+                path.hardlink_to(own)
+            own.unlink()
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BackupdError(
+            f"cannot use {path}: {error.strerror}", hint="look at the state directory"
+        ) from error
+
+
+def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
     try:
         for name in recover(engine, journal):
             say(f"container {name} was held by a run that was killed, and goes on now")
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
-    for name in reap(engine, settings.instance, journal):
+    for name in reap(engine, instance, journal):
         say(f"helper {name} of a run that was killed is removed")

@@ -40,7 +40,7 @@ class HelperImage:
 
 
 def helper_image(
-    engine: Engine, configured: str | None, say: Callable[[str], None], *, instance: str = ""
+    engine: Engine, configured: str | None, say: Callable[[str], None], *, instance: str
 ) -> HelperImage:
     """The image to use: the configured one, or Alpine with GNU tar built on the engine, or plain Alpine.
 

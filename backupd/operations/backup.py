@@ -129,7 +129,8 @@ class _Reading:
         """Wait for tar's verdict and let the containers go on; `HelperFailed` if a quiet volume changed."""
         self._result = self._output.finish()
         self._leave()
-        known = {user.id for user in self._writers}
+        held = [user for user in self._still if user.name in self._calmed]
+        known = {user.id for user in (*self._writers, *held)}
         self._intruders = [
             user.name
             for user in survey(self._context.engine).users(self._volume)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.docker
 def test_configured_image_is_used_and_its_tar_known(engine: Engine) -> None:
     """What is configured and there is taken as it is, without a word."""
     said: list[str] = []
-    image = helper_image(engine, SHELL_IMAGE, said.append)
+    image = helper_image(engine, SHELL_IMAGE, said.append, instance="backupd-test")
     assert (image.reference, image.tar) == (SHELL_IMAGE, "gnu")
     assert image.version[0].isdigit()
     assert "--sort=name" in image.flags
@@ -24,25 +24,25 @@ def test_configured_image_is_used_and_its_tar_known(engine: Engine) -> None:
 
 def test_plain_alpine_is_known_for_its_busybox(engine: Engine) -> None:
     """The tar that loses attributes is told apart from the one that does not."""
-    assert helper_image(engine, PLAIN, print).tar == "busybox"
+    assert helper_image(engine, PLAIN, print, instance="backupd-test").tar == "busybox"
 
 
 def test_configured_image_that_cannot_be_had_is_an_error(engine: Engine) -> None:
     """E11: the image is asked for by name, and its absence found before anything else happens."""
     said: list[str] = []
     with pytest.raises(HelperImageUnavailable, match=r"backupd\.invalid/nothing:1") as caught:
-        helper_image(engine, "backupd.invalid/nothing:1", said.append)
+        helper_image(engine, "backupd.invalid/nothing:1", said.append, instance="backupd-test")
     assert caught.value.hint
     assert any("pulling" in line for line in said)
 
 
 def test_image_is_built_or_plain_alpine_taken(engine: Engine) -> None:
     """Without configuration there is an image in the end, and the second time nothing is to be said."""
-    first = helper_image(engine, None, lambda _: None)
+    first = helper_image(engine, None, lambda _: None, instance="backupd-test")
     assert first.reference.startswith(("backupd-helper:", "alpine:"))
     if first.tar == "gnu":
         said: list[str] = []
-        assert helper_image(engine, None, said.append) == first
+        assert helper_image(engine, None, said.append, instance="backupd-test") == first
         assert said == []
 
 
@@ -54,6 +54,6 @@ def test_no_image_at_all_is_one_error_with_all_reasons(
     monkeypatch.setattr("backupd.engine.image.PLAIN", nowhere)
     monkeypatch.setattr("backupd.engine.image.RECIPE", f"FROM {nowhere}\n".encode())
     with pytest.raises(HelperImageUnavailable, match=r"cannot build .*; cannot pull") as caught:
-        helper_image(engine, None, lambda _: None)
+        helper_image(engine, None, lambda _: None, instance="backupd-test")
     assert caught.value.hint
     assert nowhere in caught.value.hint

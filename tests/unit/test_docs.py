@@ -20,7 +20,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     *(ROOT / "docs").rglob("*.md"),
 ]
-BLOCKS = "\n".join(re.findall(r"^ *```\n(.*?)```", README, re.MULTILINE | re.DOTALL))
+BLOCKS = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL))
 COMMANDS = sorted(
     {
         *re.findall(r"^ *(backupd [a-z].*?)(?: {2,}.*| \|.*)?$", BLOCKS, re.MULTILINE),

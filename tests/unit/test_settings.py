@@ -36,7 +36,8 @@ def test_nothing_set_gives_the_defaults(config: Path) -> None:
     settings = load(config, {"PATH": "/bin"})
     assert settings == Settings()
     assert settings.storage == "/backups"
-    assert settings.host == settings.instance == socket.gethostname()
+    assert settings.host == socket.gethostname()
+    assert settings.instance is None
     assert settings.fifo_dir == Path("/var/lib/backupd/fifo")
     assert settings.rules == ()
     retention = Retention(last=3, daily=7, weekly=4, monthly=12)

@@ -53,7 +53,7 @@ def site(engine: Engine, tmp_path: Path) -> Iterator[Site]:
             engine=engine,
             repository=Repository.init(storage),
             journal=Journal(tmp_path / "journal"),
-            image=helper_image(engine, None, lambda _: None),
+            image=helper_image(engine, None, lambda _: None, instance="backupd-test"),
             host="testhost",
             instance=f"test-{tmp_path.name}",
             fifo_dir=fifo_dir,

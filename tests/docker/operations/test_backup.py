@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -199,6 +201,43 @@ def test_what_is_excluded_is_not_in_the_snapshot(
     manifest = site.backup(volume, exclude=("/cache/*", "*.tmp"))
     paths = {entry.path for entry in site.context.repository.reader(manifest).members()}
     assert paths == {b"./", b"./cache/", b"./keep/", b"./keep/b"}
+
+
+def test_shell_characters_in_a_label_reach_no_shell(
+    site: Site, make_volume: MakeVolume, run_in_volume: RunInVolume, tmp_path: Path
+) -> None:
+    """I4: what a label holds is an argument of tar, whatever it looks like; nothing of it is executed."""
+    volume = make_volume()
+    run_in_volume(volume, "touch kept '$(id)'")
+    bait = tmp_path / "bait"
+    manifest = site.backup(
+        volume, exclude=("$(id)", f"; touch {bait} #", f"`touch {bait}`", "--checkpoint-action")
+    )
+    paths = {entry.path for entry in site.context.repository.reader(manifest).members()}
+    assert paths == {b"./", b"./kept"}
+    assert not bait.exists()
+
+
+def test_two_volumes_of_one_container_can_be_saved_at_once(
+    site: Site, make_volume: MakeVolume, start_container: StartContainer, run_in_volume: RunInVolume
+) -> None:
+    """The container stands still until the later of the two has read it, and both snapshots say so."""
+    first, second = make_volume(), make_volume()
+    for volume in (first, second):
+        run_in_volume(volume, "head -c 30000000 /dev/urandom >noise")
+    api = site.context.engine.api
+    container = api.create_container(
+        "backupd-test-tools",
+        ["sh", "-c", "while :; do date >/a/now; date >/b/now; done"],
+        labels={"backupd.test": "true"},
+        host_config=api.create_host_config(binds=[f"{first}:/a", f"{second}:/b"]),
+    )["Id"]
+    api.start(container)
+    with ThreadPoolExecutor(2) as pool:
+        manifests = list(pool.map(site.backup, (first, second)))
+    assert [manifest.consistency for manifest in manifests] == ["crash-consistent"] * 2
+    assert [len(manifest.quiesced.containers) for manifest in manifests] == [1, 1]
+    assert not paused(site, container)
 
 
 def test_secrets_in_labels_and_options_are_not_in_the_manifest(site: Site, make_volume: MakeVolume) -> None:
