@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import threading
+
+import zstandard
 
 from backupd.errors import ObjectDamaged
 from backupd.storage.base import Buffer
-
-__all__ = ["CHUNK_LIMIT_BYTES", "FRAME_LIMIT_BYTES", "chunk_id", "chunk_key", "decode", "encode", "zstd"]
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 CHUNK_LIMIT_BYTES = 8 * 1024 * 1024
 FRAME_LIMIT_BYTES = CHUNK_LIMIT_BYTES + CHUNK_LIMIT_BYTES // 128
 """No frame of a chunk is larger: zstd adds less than 1 % to what it cannot compress."""
 
-_LEVEL = 3
+LEVEL = 3
 _local = threading.local()
 
 
@@ -36,9 +30,9 @@ def chunk_key(chunk: str) -> str:
 
 def encode(data: Buffer) -> bytes:
     """The frame that holds `data`, decoded and compared, so that no fault of a compressor is stored."""
-    frame: bytes = _compressor().compress(data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+    frame = _compressor().compress(data)
     # Comparing bytes with a memoryview goes item by item; the copy and memcmp are ten times as fast.
-    if zstd.decompress(frame) != bytes(data):
+    if _decompressor().decompress(frame) != bytes(data):
         raise ObjectDamaged(
             "a compressed chunk does not decompress to what it was made of",
             hint="suspect this machine's memory or processor; nothing of this chunk was stored",
@@ -54,38 +48,32 @@ def decode(frame: bytes, *, key: str) -> bytes:
     return content
 
 
-def content_size(frame_head: bytes, *, key: str) -> int:
-    """How many bytes the frame that begins with `frame_head` says it holds; or `ObjectDamaged`."""
-    try:
-        size = zstd.get_frame_info(frame_head).decompressed_size
-    except zstd.ZstdError as error:
-        raise ObjectDamaged(f"{key} is damaged: not a zstd frame", hint=_DAMAGED_HINT) from error
-    if size is None or size > CHUNK_LIMIT_BYTES:
-        raise ObjectDamaged(f"{key} is damaged: states a size of {size} bytes", hint=_DAMAGED_HINT)
-    return size
-
-
 _DAMAGED_HINT = "restore an earlier snapshot, or bring this object back from a copy of the repository"
 
 
 def _decompress(frame: bytes, key: str) -> bytes:
-    size = content_size(frame, key=key)
     try:
-        if zstd.get_frame_size(frame) != len(frame):
-            raise ObjectDamaged(f"{key} is damaged: bytes after the frame", hint=_DAMAGED_HINT)
-        content = zstd.decompress(frame)
-    except zstd.ZstdError as error:
+        size = zstandard.get_frame_parameters(frame).content_size
+        if size > CHUNK_LIMIT_BYTES:  # as is the number that says that no size is stated
+            raise ObjectDamaged(f"{key} is damaged: it states no size that a chunk has", hint=_DAMAGED_HINT)
+        return _decompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
         raise ObjectDamaged(f"{key} is damaged: {error}", hint=_DAMAGED_HINT) from error
-    if len(content) != size:
-        raise ObjectDamaged(f"{key} is damaged: {len(content)} bytes instead of {size}", hint=_DAMAGED_HINT)
-    return content
 
 
-def _compressor() -> zstd.ZstdCompressor:
+def _compressor() -> zstandard.ZstdCompressor:
     """This thread's compressor: they are not safe to share, and dear to make."""
-    compressor: zstd.ZstdCompressor | None = getattr(_local, "compressor", None)
+    compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
     if compressor is None:
-        parameter = zstd.CompressionParameter
-        options = {int(parameter.compression_level): _LEVEL, int(parameter.checksum_flag): 1}
-        compressor = _local.compressor = zstd.ZstdCompressor(options=options)
+        compressor = _local.compressor = zstandard.ZstdCompressor(
+            level=LEVEL, write_checksum=True, write_content_size=True
+        )
     return compressor
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """This thread's decompressor."""
+    decompressor: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if decompressor is None:
+        decompressor = _local.decompressor = zstandard.ZstdDecompressor()
+    return decompressor

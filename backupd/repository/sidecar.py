@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Iterator
 from typing import IO, BinaryIO, cast
 
+import zstandard
+
 from backupd.errors import ObjectDamaged
-from backupd.repository.codec import zstd
+from backupd.repository.codec import LEVEL
 from backupd.storage.base import Storage
 
 _BLOCK = 256 * 1024
@@ -20,7 +23,7 @@ class SidecarWriter:
     """A context that takes lines, and in the end puts them into a storage as one zstd stream."""
 
     def __init__(self) -> None:
-        self._compressor = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.checksum_flag): 1})
+        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed by __exit__
         self._hash = hashlib.sha256()
         self._lines: list[bytes] = []
@@ -62,12 +65,13 @@ def read_lines(storage: Storage, key: str, *, sha256: str) -> Iterator[bytes]:
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
         _fetch(storage, key, sha256, spool)
         try:
-            with zstd.ZstdFile(cast(BinaryIO, spool)) as lines:
+            with zstandard.ZstdDecompressor().stream_reader(spool) as stream:
+                lines = io.BufferedReader(stream)
                 while line := lines.readline(LINE_LIMIT_BYTES):
                     if not line.endswith(b"\n"):
                         raise ObjectDamaged(f"{key} is damaged: a line without an end")
                     yield line[:-1]
-        except (zstd.ZstdError, EOFError) as error:
+        except zstandard.ZstdError as error:
             raise ObjectDamaged(f"{key} is damaged: {error}") from error
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.errors import ObjectDamaged
 from backupd.repository import codec
-from backupd.repository.codec import CHUNK_LIMIT_BYTES, chunk_id, chunk_key, decode, encode, zstd
+from backupd.repository.codec import CHUNK_LIMIT_BYTES, chunk_id, chunk_key, decode, encode
 
 
 @given(st.binary(min_size=1, max_size=100_000))
@@ -20,9 +21,8 @@ def test_decoding_returns_what_was_encoded(data: bytes) -> None:
 def test_a_frame_states_its_size_and_has_a_checksum() -> None:
     """The shell recipe's zstd checks what it decompresses."""
     frame = encode(b"x" * 1000)
-    info = zstd.get_frame_info(frame)
-    assert info.decompressed_size == 1000
-    assert frame[4] & 0b100, "the frame header's checksum flag (RFC 8878, 3.1.1.1.1)"
+    parameters = zstandard.get_frame_parameters(frame)
+    assert (parameters.content_size, parameters.has_checksum) == (1000, True)
 
 
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -51,23 +51,23 @@ def test_another_chunks_frame_is_refused() -> None:
 @pytest.mark.parametrize("extra", [b"\0", encode(b"one")])
 def test_bytes_after_the_frame_are_refused(extra: bytes) -> None:
     """I15: one frame and nothing else."""
-    with pytest.raises(ObjectDamaged, match="after the frame"):
+    with pytest.raises(ObjectDamaged, match="is damaged"):
         decode(encode(b"one") + extra, key=chunk_key(chunk_id(b"one")))
 
 
 def test_a_frame_that_states_too_large_a_size_is_not_decompressed() -> None:
     """I15: a compression bomb costs no memory."""
-    bomb = zstd.compress(bytes(CHUNK_LIMIT_BYTES + 1))
+    bomb = zstandard.compress(bytes(CHUNK_LIMIT_BYTES + 1))
     with pytest.raises(ObjectDamaged, match="size"):
         decode(bomb, key=chunk_key("0" * 64))
 
 
 def test_a_compressors_fault_is_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """R5: what does not decompress to what went in is an error before anything is stored."""
-    right = zstd.compress(b"another content", options={int(zstd.CompressionParameter.checksum_flag): 1})
+    right = zstandard.compress(b"another content")
 
     class Faulty:
-        def compress(self, data: object, mode: int) -> bytes:
+        def compress(self, data: object) -> bytes:
             return right
 
     monkeypatch.setattr(codec, "_compressor", Faulty)
