@@ -77,7 +77,7 @@ def change_small(seed: str, round_number: str) -> None:
 
 
 class Prose:
-    """Words of a made-up language, as unevenly frequent as in a real one."""
+    """What text in volumes looks like: lines of a log, between them words as uneven as real ones."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -91,9 +91,20 @@ class Prose:
 
     def text(self, size: int) -> bytes:
         """About `size` bytes of lines."""
-        words = self._rng.choices(self._words, cum_weights=self._cumulated, k=size // 6 + 8)
-        lines = (" ".join(words[at : at + 14]) for at in range(0, len(words), 14))
+        words = self._rng.choices(self._words, cum_weights=self._cumulated, k=size // 20 + 8)
+        lines = []
+        for at in range(0, len(words), 14):
+            lines.append(" ".join(words[at : at + 14]))
+            lines += [self._log_line() for _ in range(2)]
         return "\n".join(lines).encode()[:size]
+
+    def _log_line(self) -> str:
+        draw = self._rng.randrange
+        verb, noun = self._rng.choice(("GET", "GET", "GET", "POST", "DELETE")), self._words[draw(40)]
+        return (
+            f"2026-11-{draw(1, 29):02}T{draw(24):02}:{draw(60):02}:{draw(60):02}.{draw(1000):03}Z INFO api "
+            f'"{verb} /api/{noun}/{draw(100_000)} HTTP/1.1" status=200 ms={draw(400)} user={draw(9000)}'
+        )
 
 
 def small_file(path: Path, rng: random.Random, writer: Prose) -> None:
