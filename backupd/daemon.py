@@ -107,19 +107,24 @@ class _Service:
             except EngineError as error:
                 self._note_engine(error)
                 return
-            self._note_engine(None)
+            back = self._note_engine(None)
             if not self._stop.is_set():
                 found = protections(self._settings, seen)
                 self._tell(found)
                 policies = {each.volume.name: each.policy for each in found if each.policy}
                 self._scheduler.sync(policies, self._last_success)
+                if back:
+                    self._scheduler.catch_up(self._last_success)
 
-    def _note_engine(self, error: EngineError | None) -> None:
+    def _note_engine(self, error: EngineError | None) -> bool:
+        """Log when the engine goes away and comes back; whether it has just come back."""
+        back = self._away and error is None
         if error and not self._away:
             log.error("engine is away", error=error.message, hint=error.hint)
-        elif self._away and not error:
+        elif back:
             log.info("engine is back")
         self._away = error is not None
+        return back
 
     def _tell(self, found: Iterable[Protection]) -> None:
         """Log each error and warning once, and again if it comes back."""

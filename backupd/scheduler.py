@@ -66,6 +66,14 @@ class Scheduler:
             elif known.schedule != policy.schedule:
                 self._add(volume, policy.schedule, None)
 
+    def catch_up(self, last_success: Callable[[str], datetime | None]) -> None:
+        """Give every volume that has missed a run, because none could succeed for a time, one at once."""
+        now = datetime.now(self._jobs.timezone)
+        for volume, policy in self._policies.items():
+            if due := missed(parse(policy.schedule, seed=volume), last_success(volume), now):
+                self._jobs.modify_job(volume, next_run_time=now)
+                log.info("missed backup is caught up", volume=volume, missed=due)
+
     def next_run(self, volume: str) -> datetime | None:
         """When the volume's turn comes next; None where it is not scheduled."""
         job = self._jobs.get_job(volume)

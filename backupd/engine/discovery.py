@@ -41,10 +41,10 @@ class Survey:
 class VolumeEvent:
     """Something happened that may change which volumes there are or who uses them.
 
-    `subscribed` (with `name` empty) says that events may have been missed before: list again.
+    `subscribed` says that events may have been missed before: list again; `lost` that none can be heard now.
     """
 
-    kind: Literal["subscribed", "volume", "container"]
+    kind: Literal["subscribed", "lost", "volume", "container"]
     action: str
     name: str
 
@@ -64,7 +64,8 @@ def survey(engine: Engine) -> Survey:
 def events(engine: Engine, stop: threading.Event) -> Iterator[VolumeEvent]:
     """Yield each creation and destruction of a volume or container until `stop` is set.
 
-    Yields `subscribed` after each (re)subscription, never raises for an engine that is away: it tries again.
+    Yields `subscribed` after each (re)subscription and `lost` at the end of one, or of an attempt. Never
+    raises for an engine that is away: it tries again.
     """
     delay = FIRST_RETRY_SECONDS
     while not stop.is_set():
@@ -74,6 +75,8 @@ def events(engine: Engine, stop: threading.Event) -> Iterator[VolumeEvent]:
                 yield event
         except EngineError:
             delay = min(2 * delay, LAST_RETRY_SECONDS)
+        if not stop.is_set():
+            yield VolumeEvent("lost", "", "")
         stop.wait(delay)
 
 

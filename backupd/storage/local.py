@@ -107,10 +107,9 @@ class LocalStorage:
 
     def get(self, key: str, *, limit_bytes: int) -> bytes:
         with self.open(key) as file, storage_errors(f"read {key}", self.location):
-            data = file.read(limit_bytes + 1)
-        if len(data) > limit_bytes:
-            raise ObjectDamaged(f"{key} is larger than the {limit_bytes} bytes expected of it")
-        return data
+            if os.fstat(file.fileno()).st_size > limit_bytes:
+                raise ObjectDamaged(f"{key} is larger than the {limit_bytes} bytes expected of it")
+            return file.read()
 
     def open(self, key: str) -> BinaryIO:
         staged = self._commit.pending(check_key(key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from backupd.engine.client import Engine
 from tests.docker.conftest import MakeVolume, RunInVolume, StartContainer
 from tests.docker.program import PATIENCE_SECONDS, Daemon, Program
+from tests.docker.proxy import Proxy
 
 pytestmark = pytest.mark.docker
 
@@ -91,6 +93,33 @@ def test_volume_that_is_gone_is_no_longer_scheduled(
     daemon.wait_for("volume scheduled", volume=volume)
     engine.api.remove_volume(volume)
     daemon.wait_for("volume no longer scheduled", volume=volume)
+
+
+def test_an_engine_that_comes_back_is_listed_again_and_what_was_missed_is_caught_up(
+    engine: Engine, tmp_path: Path, make_volume: MakeVolume
+) -> None:
+    """E17: the event stream breaks: told once, subscribed again, volumes listed, missed runs made up."""
+    assert engine.socket is not None
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has 108 bytes
+        proxy = Proxy(Path(short, "engine"), engine.socket)
+        program = Program(engine, tmp_path, socket=proxy.path)
+        program.run("init")
+        early = make_volume(program.name, labelled(EACH_SECOND))
+        daemon = Daemon(program)
+        try:
+            daemon.wait_for("backup finished", volume=early)
+            proxy.cut()
+            daemon.wait_for("engine is away")
+            late = make_volume(program.name, labelled(EACH_SECOND))
+            proxy.mend()
+            daemon.wait_for("engine is back")
+            daemon.wait_for("missed backup is caught up", volume=early)
+            daemon.wait_for("backup finished", volume=late)
+            assert len(daemon.logged("engine is away")) == 1
+            assert daemon.stop(signal.SIGTERM) == 0
+        finally:
+            daemon.process.kill()
+            proxy.cut()
 
 
 def test_label_in_error_is_told_and_the_others_go_on(

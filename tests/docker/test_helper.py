@@ -16,44 +16,9 @@ from backupd.engine.helper import export, is_empty, wipe
 from backupd.engine.image import HelperImage
 from tests.docker.conftest import MakeVolume, RunInVolume, StartContainer
 from tests.docker.tar import INSTANCE, RUN_ID, helpers, load, names, read_all, save
+from tests.docker.trees import LISTING, TORTURE
 
 pytestmark = pytest.mark.docker
-
-TORTURE = r"""
-umask 022
-mkdir -p plain/deep 'with space' "$(printf 'new\nline')" sticky empty
-printf 'bytes \377\376' >"$(printf 'not-utf8-\377')"
-printf 'dash' >-rf; printf 'star' >'*'; printf x >'back\slash'
-head -c 300000 /dev/urandom >plain/deep/random
-ln plain/deep/random plain/hardlink
-ln -s /etc/passwd plain/absolute; ln -s ../nowhere plain/dangling
-truncate -s 20M hole; printf end >>hole; truncate -s 1M allhole
-mkfifo pipe; mknod device c 1 7; mknod block b 7 99
-chmod 1777 sticky; chmod 4755 plain/deep/random; chmod 0 empty
-chown 3000000000:3000000000 '*'
-setfattr -n user.colour -v blue plain/deep/random
-setfacl -m u:1234:rwx,g:99:r plain; setfacl -d -m u:1234:r plain
-printf '#!/bin/sh\n' >ping; setcap cap_net_raw+ep ping
-python3 - <<'P'
-import os
-name = b"n" * 250
-path = b"/".join([name] * 6)
-here = os.open(".", os.O_RDONLY)
-for part in path.split(b"/"):
-    os.mkdir(part); os.chdir(part)
-open("deep-file", "w").write("far down")
-os.fchdir(here)
-os.utime("ping", ns=(1, 1234567890123456789)); os.utime("sticky", ns=(1, 987654321))
-P
-touch -d '1970-01-01 00:00:00.000000001Z' plain/dangling -h
-"""
-
-LISTING = r"""
-find . -printf '%p|%y|%m|%U|%G|%s|%T@|%l|%n\n' | sort
-find . -type f -print0 | sort -z | xargs -0 sha256sum --
-getfattr -R -h -d -m - . 2>/dev/null | sort; getfacl -R -P -n . 2>/dev/null; getcap -r . | sort
-stat -c '%b' hole allhole
-"""
 
 
 def test_exotic_tree_comes_back_and_gives_the_same_stream(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.docker.conftest import MakeVolume, RunInVolume
 from tests.docker.operations.conftest import Site
-from tests.docker.operations.trees import LISTING, TORTURE
+from tests.docker.trees import LISTING, TORTURE
 
 pytestmark = pytest.mark.docker
 
