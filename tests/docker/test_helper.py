@@ -146,8 +146,20 @@ def test_unusable_meeting_place_falls_back_to_attach(
 ) -> None:
     """A directory where no FIFO can be made costs speed, not the backup."""
     volume = make_volume()
-    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=tmp_path / "absent") as output:
+    file = tmp_path / "file"
+    file.touch()
+    with export(engine, volume, gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=file / "below") as output:
         assert output.transport == "attach"
+        assert names(read_all(output)) == ["."]
+
+
+def test_a_meeting_place_that_is_not_there_yet_is_made(
+    engine: Engine, gnu: HelperImage, make_volume: MakeVolume, tmp_path: Path
+) -> None:
+    """Nobody has to prepare it for the fast transport."""
+    place = tmp_path / "state" / "fifo"
+    with export(engine, make_volume(), gnu, instance=INSTANCE, run=RUN_ID, fifo_dir=place) as output:
+        assert output.transport == "fifo"
         assert names(read_all(output)) == ["."]
 
 
