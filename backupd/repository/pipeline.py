@@ -7,6 +7,7 @@ view and its bytes are otherwise never copied.
 
 from __future__ import annotations
 
+import mmap
 import os
 import queue
 import threading
@@ -75,7 +76,16 @@ class Pipeline:
                     yield self._pending.popleft().result()
             finally:
                 self._free.put(None)
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the circle of queue and buffers: their memory must not wait for the garbage collector."""
+        self._pending.clear()
+        self._window, self._rest = None, memoryview(b"")
+        for ring in (self._free, self._full):
+            while not ring.empty():
+                ring.get()
 
     def _read(self, source: Source, at_end: Callable[[], None]) -> None:
         try:
@@ -122,7 +132,8 @@ class _Buffer:
 
     def __init__(self, free: queue.SimpleQueue[_Buffer | None]) -> None:
         self._free = free
-        self._memory = memoryview(bytearray(CHUNK_MAX + FILL_BYTES))
+        # Anonymous pages, not a bytearray: a small volume touches few of them, and they go back at once.
+        self._memory = memoryview(mmap.mmap(-1, CHUNK_MAX + FILL_BYTES))
         self._filled = 0
         self._users = 0
         self._lock = threading.Lock()

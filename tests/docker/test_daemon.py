@@ -98,27 +98,32 @@ def test_volume_that_is_gone_is_no_longer_scheduled(
 def test_an_engine_that_comes_back_is_listed_again_and_what_was_missed_is_caught_up(
     engine: Engine, tmp_path: Path, make_volume: MakeVolume
 ) -> None:
-    """E17: the event stream breaks: told once, subscribed again, volumes listed, missed runs made up."""
+    """E17: the event stream breaks: told once, subscribed again, volumes listed, a missed run made up."""
     assert engine.socket is not None
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has 108 bytes
         proxy = Proxy(Path(short, "engine"), engine.socket)
         program = Program(engine, tmp_path, socket=proxy.path)
         program.run("init")
-        early = make_volume(program.name, labelled(EACH_SECOND))
+        point = datetime.now(UTC) + timedelta(seconds=12)
+        early = make_volume(program.name, labelled(f"{point:%-S %-M %-H} * * *"))
+        program.run("backup", early)
         daemon = Daemon(program)
         try:
-            daemon.wait_for("backup finished", volume=early)
+            daemon.wait_for("volume scheduled", volume=early)
             proxy.cut()
             daemon.wait_for("engine is away")
+            daemon.wait_for("backup failed", volume=early)
             late = make_volume(program.name, labelled(EACH_SECOND))
             proxy.mend()
             daemon.wait_for("engine is back")
             daemon.wait_for("missed backup is caught up", volume=early)
+            daemon.wait_for("backup finished", volume=early)
             daemon.wait_for("backup finished", volume=late)
             assert len(daemon.logged("engine is away")) == 1
             assert daemon.stop(signal.SIGTERM) == 0
         finally:
             daemon.process.kill()
+            daemon.wait()
             proxy.cut()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import threading
@@ -242,6 +243,19 @@ def test_a_sidecar_that_is_well_formed_but_another_is_refused(repository: Reposi
 def _read(repository: Repository, manifest: Manifest) -> None:
     list(repository.reader(manifest).members())
     load(repository, manifest)
+
+
+def test_a_run_leaves_no_memory_to_the_garbage_collector(repository: Repository) -> None:
+    """A daemon that saves a small volume each minute must not hold the buffers of the last hundred runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            save(repository, tar_of(TREE))
+        buffers = [found for found in gc.get_objects() if type(found).__name__ == "_Buffer"]
+    finally:
+        gc.enable()
+    assert buffers == []
 
 
 def test_a_missing_chunk_is_found_before_anything_is_read() -> None:
