@@ -80,9 +80,8 @@ def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
     """When the newest snapshot of a host's volume was begun; None where there is none."""
-    if repository.latest_id(host, volume) is None:
-        return None
-    return repository.find(volume, host=host).started
+    newest = repository.latest(host, volume)
+    return newest.started if newest else None
 
 
 def zone(settings: Settings) -> tzinfo:

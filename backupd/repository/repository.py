@@ -101,7 +101,13 @@ class Repository:
 
     def latest_id(self, host: str, volume: str) -> str | None:
         """The id of the newest snapshot of a host's volume."""
-        return max((place.snapshot for place in self._places(host, volume)), default=None)
+        newest = self._newest(host, volume)
+        return newest.snapshot if newest else None
+
+    def latest(self, host: str, volume: str) -> Manifest | None:
+        """The newest snapshot of a host's volume."""
+        newest = self._newest(host, volume)
+        return self._load(newest.key) if newest else None
 
     def snapshots(
         self,
@@ -151,6 +157,9 @@ class Repository:
                 hint="see `backupd snapshots`",
             )
         return self._load(earlier[-1].key)
+
+    def _newest(self, host: str, volume: str) -> _Place | None:
+        return max(self._places(host, volume), key=lambda place: place.snapshot, default=None)
 
     def _load(self, key: str) -> Manifest:
         return decode(self.storage.get(key, limit_bytes=MANIFEST_LIMIT_BYTES), key=key)

@@ -32,6 +32,14 @@ def test_latest_is_the_newest(several: Repository) -> None:
     assert several.find("uploads", host="a").snapshot == "20260102T000000Z-cccc"
 
 
+def test_the_newest_of_a_volume_without_snapshots_is_none(several: Repository) -> None:
+    """And with some it is the one that `find` calls latest, by id and whole."""
+    assert several.latest("a", "nothing") is None
+    assert several.latest_id("a", "nothing") is None
+    assert several.latest("a", "db") == several.find("db")
+    assert several.latest_id("a", "db") == several.find("db").snapshot
+
+
 def test_at_a_time_is_the_newest_not_later(several: Repository) -> None:
     """To the second, inclusive."""
     assert several.find("db", at=datetime(2026, 1, 2, tzinfo=UTC)).snapshot.endswith("bbbb")
