@@ -14,13 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol
 
 from backupd.errors import Interrupted
 from backupd.repository.chunker import CHUNK_MAX, Cutter
-from backupd.repository.codec import chunk_id, chunk_key, encode
-from backupd.storage.base import Storage
+from backupd.repository.chunks import ChunkStore, StoredChunk
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
@@ -32,20 +30,11 @@ class Source(Protocol):
     def readinto(self, buffer: memoryview) -> int: ...
 
 
-@dataclass(frozen=True)
-class StoredChunk:
-    """A chunk that the storage has: key, size, and how many bytes storing it took (0: it was there)."""
-
-    key: str
-    size_bytes: int
-    stored_bytes: int
-
-
 class Pipeline:
     """Stores the chunks of one stream."""
 
-    def __init__(self, storage: Storage, cutter: Cutter) -> None:
-        self._storage = storage
+    def __init__(self, chunks: ChunkStore, cutter: Cutter) -> None:
+        self._chunks = chunks
         self._cutter = cutter
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
@@ -106,7 +95,7 @@ class Pipeline:
         self._window, at = buffer, 0
         for end in self._cutter.cut(window, last=buffer.last):
             buffer.hold()
-            future = pool.submit(self._store, window[at:end])
+            future = pool.submit(self._chunks.store, window[at:end])
             future.add_done_callback(lambda _: buffer.release())
             self._pending.append(future)
             at = end
@@ -115,13 +104,6 @@ class Pipeline:
     def _settled(self) -> Iterator[StoredChunk]:
         while self._pending and self._pending[0].done():
             yield self._pending.popleft().result()
-
-    def _store(self, chunk: memoryview) -> StoredChunk:
-        key = chunk_key(chunk_id(chunk))
-        if self._storage.exists(key):
-            return StoredChunk(key, len(chunk), 0)
-        frame = encode(chunk)
-        return StoredChunk(key, len(chunk), len(frame) if self._storage.put(key, frame) else 0)
 
 
 class _Buffer:

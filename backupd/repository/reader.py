@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound
+from backupd.errors import Interrupted, ObjectDamaged
 from backupd.repository import index
-from backupd.repository.codec import FRAME_LIMIT_BYTES, decode
+from backupd.repository.chunks import ChunkStore, chunk_of
 from backupd.repository.index import IndexEntry
 from backupd.repository.sidecar import read_lines
 from backupd.snapshot import Manifest
 from backupd.storage.base import Storage
 
-_KEY = re.compile(r"chunks/([0-9a-f]{2})/\1[0-9a-f]{62}\.zst")
 _AHEAD = 16
 """Chunks fetched and decoded ahead: of 5 MiB at most, so 80 MiB, and usually a tenth of that."""
 
@@ -26,15 +24,16 @@ _AHEAD = 16
 class SnapshotReader:
     """A committed snapshot. All it returns was checked against hashes that the manifest vouches for."""
 
-    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+    def __init__(self, storage: Storage, chunks: ChunkStore, manifest: Manifest) -> None:
         self._storage = storage
+        self._chunks = chunks
         self.manifest = manifest
 
     def chunk_keys(self) -> Iterator[str]:
         """The keys of the chunks in tar order."""
         for line in read_lines(self._storage, self.manifest.chunks_key, sha256=self.manifest.sidecars.chunks):
             key = line.decode("ascii", "replace")
-            if not _KEY.fullmatch(key):
+            if chunk_of(key) is None:
                 raise ObjectDamaged(f"{self.manifest.chunks_key} names {key!r}, which is no chunk")
             yield key
 
@@ -69,19 +68,12 @@ class SnapshotReader:
         pending: deque[Future[bytes]] = deque()
         with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="fetch") as pool:
             try:
-                pending.extend(pool.submit(self._fetch, key) for key in islice(keys, _AHEAD))
+                pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, _AHEAD))
                 while pending:
                     if cancel.is_set():
                         raise Interrupted(f"reading snapshot {self.manifest.snapshot} was told to stop")
                     content = pending.popleft().result()
-                    pending.extend(pool.submit(self._fetch, key) for key in islice(keys, 1))
+                    pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, 1))
                     yield content
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-
-    def _fetch(self, key: str) -> bytes:
-        try:
-            frame = self._storage.get(key, limit_bytes=FRAME_LIMIT_BYTES)
-        except ObjectNotFound as error:
-            raise ObjectDamaged(f"chunk {key} of snapshot {self.manifest.snapshot} is missing") from error
-        return decode(frame, key=key)

@@ -21,6 +21,8 @@ from backupd.errors import (
     UsageError,
 )
 from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
+from backupd.repository.chunks import ChunkStore
+from backupd.repository.codec import Codec
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, decode, parse_object
@@ -46,6 +48,7 @@ class Repository:
 
     def __init__(self, storage: Storage, identity: str) -> None:
         self.storage = storage
+        self.chunks = ChunkStore(storage, Codec())
         self.id = identity
 
     @classmethod
@@ -93,11 +96,11 @@ class Repository:
                     f"{name!r} cannot be part of a snapshot's name",
                     hint="use letters, digits, _ . and -, a letter or digit first; see the setting `host`",
                 )
-        return SnapshotWriter(self.storage, host=host, volume=volume, snapshot=snapshot)
+        return SnapshotWriter(self.storage, self.chunks, host=host, volume=volume, snapshot=snapshot)
 
     def reader(self, manifest: Manifest) -> SnapshotReader:
         """A reader of a snapshot."""
-        return SnapshotReader(self.storage, manifest)
+        return SnapshotReader(self.storage, self.chunks, manifest)
 
     def latest_id(self, host: str, volume: str) -> str | None:
         """The id of the newest snapshot of a host's volume."""

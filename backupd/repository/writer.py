@@ -13,7 +13,8 @@ from backupd.errors import RepositoryError, RepositoryUnsupported, StorageError
 from backupd.progress import Progress, Tally
 from backupd.repository import index
 from backupd.repository.chunker import Cutter, require_native
-from backupd.repository.pipeline import Pipeline, Source, StoredChunk
+from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.tarstream import Member
 from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, prefix
@@ -33,9 +34,12 @@ class Content:
 class SnapshotWriter:
     """A context in which one snapshot comes to be. Left without `commit`, it leaves no snapshot."""
 
-    def __init__(self, storage: Storage, *, host: str, volume: str, snapshot: str) -> None:
+    def __init__(
+        self, storage: Storage, chunks: ChunkStore, *, host: str, volume: str, snapshot: str
+    ) -> None:
         require_native()
         self._storage = storage
+        self._chunks = chunks
         self._stem = f"{prefix(host, volume)}{snapshot}"
         self._session = f"sessions/{snapshot}"
 
@@ -63,7 +67,7 @@ class SnapshotWriter:
         """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`."""
         with SidecarWriter() as keys, SidecarWriter() as members:
             tally = _Tally(progress, members)
-            pipeline = Pipeline(self._storage, Cutter(tally.member))
+            pipeline = Pipeline(self._chunks, Cutter(tally.member))
             for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                 keys.add(chunk.key.encode("ascii"))
                 tally.chunk(chunk)

@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 
 from backupd.errors import ObjectDamaged
 from backupd.repository import codec
-from backupd.repository.codec import CHUNK_LIMIT_BYTES, chunk_id, chunk_key, decode, encode
+from backupd.repository.codec import CHUNK_LIMIT_BYTES, Codec
+
+KEY = "chunks/ab/key.zst"
+CODEC = Codec()
+encode = CODEC.encode
 
 
 @given(st.binary(min_size=1, max_size=100_000))
 def test_decoding_returns_what_was_encoded(data: bytes) -> None:
     """Any bytes, under any kind of view."""
-    assert decode(encode(memoryview(data)), key=chunk_key(chunk_id(data))) == data
+    assert CODEC.decode(encode(memoryview(data)), chunk=CODEC.identify(data), key=KEY) == data
 
 
 def test_a_frame_states_its_size_and_has_a_checksum() -> None:
@@ -31,35 +35,34 @@ def test_a_flipped_bit_is_an_error_that_names_the_object(position: float, bit: i
     data = b"some content " * 500
     frame = bytearray(encode(data))
     frame[int(position * len(frame))] ^= 1 << bit
-    key = chunk_key(chunk_id(data))
-    assert _decoded_or_error(bytes(frame), key) in (data, key)
+    assert _decoded_or_error(bytes(frame), CODEC.identify(data)) in (data, KEY)
 
 
-def _decoded_or_error(frame: bytes, key: str) -> bytes | str:
+def _decoded_or_error(frame: bytes, chunk: str) -> bytes | str:
     try:
-        return decode(frame, key=key)
+        return CODEC.decode(frame, chunk=chunk, key=KEY)
     except ObjectDamaged as error:
-        return key if key in error.message else error.message
+        return KEY if KEY in error.message else error.message
 
 
 def test_another_chunks_frame_is_refused() -> None:
     """A whole and healthy frame under the wrong name."""
     with pytest.raises(ObjectDamaged, match="another hash"):
-        decode(encode(b"one"), key=chunk_key(chunk_id(b"two")))
+        CODEC.decode(encode(b"one"), chunk=CODEC.identify(b"two"), key=KEY)
 
 
 @pytest.mark.parametrize("extra", [b"\0", encode(b"one")])
 def test_bytes_after_the_frame_are_refused(extra: bytes) -> None:
     """I15: one frame and nothing else."""
     with pytest.raises(ObjectDamaged, match="is damaged"):
-        decode(encode(b"one") + extra, key=chunk_key(chunk_id(b"one")))
+        CODEC.decode(encode(b"one") + extra, chunk=CODEC.identify(b"one"), key=KEY)
 
 
 def test_a_frame_that_states_too_large_a_size_is_not_decompressed() -> None:
     """I15: a compression bomb costs no memory."""
     bomb = zstandard.compress(bytes(CHUNK_LIMIT_BYTES + 1))
     with pytest.raises(ObjectDamaged, match="size"):
-        decode(bomb, key=chunk_key("0" * 64))
+        CODEC.decode(bomb, chunk="0" * 64, key=KEY)
 
 
 def test_a_compressors_fault_is_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +73,6 @@ def test_a_compressors_fault_is_never_stored(monkeypatch: pytest.MonkeyPatch) ->
         def compress(self, data: object) -> bytes:
             return right
 
-    monkeypatch.setattr(codec, "_compressor", Faulty)
+    monkeypatch.setattr(codec.zstandard, "ZstdCompressor", lambda **_: Faulty())
     with pytest.raises(ObjectDamaged, match="does not decompress"):
-        encode(b"some content")
+        Codec().encode(b"some content")

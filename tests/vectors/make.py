@@ -14,7 +14,7 @@ import zstandard
 
 from backupd.repository import Repository
 from backupd.repository.chunker import Cutter
-from backupd.repository.codec import chunk_id, encode
+from backupd.repository.codec import Codec
 from backupd.storage.local import LocalStorage
 from tests.streams import save, tar_of
 
@@ -56,7 +56,7 @@ def chunks_of(stream: bytes) -> list[tuple[str, int]]:
     """Id and size of each chunk."""
     view, start, chunks = memoryview(stream), 0, []
     for end in Cutter(lambda *_: None).cut(view, last=True):
-        chunks.append((chunk_id(view[start:end]), end - start))
+        chunks.append((Codec().identify(view[start:end]), end - start))
         start = end
     return chunks
 
@@ -74,6 +74,7 @@ def main() -> None:
 
 
 def _invalid() -> list[dict[str, str]]:
+    encode = Codec().encode
     one = encode(b"one")
     chunks = {
         "not zstd": b"one",
