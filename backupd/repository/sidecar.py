@@ -11,9 +11,9 @@ from typing import IO, BinaryIO, cast
 import zstandard
 
 from backupd.errors import ObjectDamaged
-from backupd.repository.codec import LEVEL
 from backupd.storage.base import Storage
 
+_LEVEL = 3
 _BLOCK = 256 * 1024
 _IN_MEMORY = 4 * 1024 * 1024
 LINE_LIMIT_BYTES = 1024 * 1024
@@ -23,7 +23,7 @@ class SidecarWriter:
     """A context that takes lines, and in the end puts them into a storage as one zstd stream."""
 
     def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed by __exit__
         self._hash = hashlib.sha256()
         self._lines: list[bytes] = []
