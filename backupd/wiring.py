@@ -89,6 +89,11 @@ def zone(settings: Settings) -> tzinfo:
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
 
 
+def forget_in(settings: Settings) -> tzinfo | None:
+    """The time zone in which a backup applies its volume's retention; None where it does not."""
+    return zone(settings) if settings.forget.after_backup else None
+
+
 def _instance(state_dir: Path) -> str:
     """The name of this installation, made up once: a host's name may change, or be shared by two."""
     path = state_dir / "instance"

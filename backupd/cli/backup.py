@@ -19,7 +19,7 @@ from backupd.operations.save import save
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
 from backupd.volume import Policy, Protection, resolve
-from backupd.wiring import assembled, connected, protections, renewed
+from backupd.wiring import assembled, connected, forget_in, protections, renewed
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ def _save(context: Context, settings: Settings, target: Protection, cancel: thre
                 state_dir=settings.state_dir,
                 progress=progress,
                 cancel=cancel,
+                # What nobody protects has no retention of its own, only that of the defaults.
+                forget_in=forget_in(settings) if target.policy else None,
             )
     except Interrupted:
         raise
