@@ -39,7 +39,7 @@ def _print(found: list[Entry]) -> None:
         ("SNAPSHOT", "HOST", "VOLUME", "TAKEN", "SIZE", "STORED", "FILES", "CONSISTENCY"),
         (_cells(entry, now) for entry in found),
         right=("SIZE", "STORED", "FILES"),
-        whole=("SNAPSHOT", "SIZE", "STORED"),
+        whole=("SNAPSHOT", "SIZE", "STORED", "CONSISTENCY"),
     )
     for volume in sorted({entry.manifest.volume.name for entry in found if entry.collapsed}):
         say(f"{volume} has collapsed and keeps every snapshot; {hint(volume)}")
@@ -55,14 +55,8 @@ def _cells(entry: Entry, now: datetime) -> tuple[str, ...]:
         size(manifest.bytes.tar),
         size(manifest.bytes.stored),
         str(sum(manifest.members.values())),
-        ", ".join((manifest.consistency, *_flags(entry))),
+        "COLLAPSED" if entry.collapsed else manifest.consistency,
     )
-
-
-def _flags(entry: Entry) -> tuple[str, ...]:
-    """What sets a snapshot apart from a good one."""
-    changed = ("changed",) if entry.manifest.outcome == "fuzzy" else ()
-    return (*changed, *(("COLLAPSED",) if entry.collapsed else ()))
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
