@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Literal
 
@@ -79,8 +79,8 @@ class Retention:
 class Candidate:
     """A snapshot, as far as retention is concerned.
 
-    `parent` is the newest snapshot by name when this one was begun, which may be later than its own time if
-    the clock went back. A `collapsed` one holds next to nothing of what the one before held.
+    `snapshot` is its id, which begins with the time. `parent` had the last id when this one was begun, later
+    than its own if the clock went back. A `collapsed` one has lost nearly all that the one before held.
     """
 
     snapshot: str
@@ -112,7 +112,7 @@ def decide(
     - One from the future (of `now`) is kept and not counted.
     - Time alone forgets nothing: `now` does nothing else, and the newest good one is always kept.
     """
-    latest_first = in_order(snapshots)[::-1]
+    latest_first = in_order(snapshots, now)[::-1]
     if frozen := [each.snapshot for each in latest_first if each.state == "collapsed"]:
         reason = f"frozen: {frozen[0]} collapsed"
         return [Decision(each.snapshot, True, (reason,)) for each in latest_first]
@@ -125,17 +125,19 @@ def decide(
     ]
 
 
-def in_order(snapshots: Sequence[Candidate]) -> list[Candidate]:
+def in_order(snapshots: Sequence[Candidate], now: datetime) -> list[Candidate]:
     """In the order in which they succeeded, also where the clock went back in between.
 
-    One that has a parent of a later name was taken after it.
+    One that has a parent with a later id was taken after it. Where that parent is itself from the future the
+    clock was wrong then, and ids tell the order of all others.
     """
-    return sorted(snapshots, key=_place)
+    horizon = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}~"
+    return sorted(snapshots, key=lambda each: _place(each, horizon))
 
 
-def _place(each: Candidate) -> tuple[str, bool, str]:
-    after = max(each.snapshot, each.parent or "")
-    return after, after != each.snapshot, each.snapshot
+def _place(each: Candidate, horizon: str) -> tuple[str, bool, str]:
+    late = each.parent is not None and each.snapshot < each.parent < horizon
+    return (each.parent if each.parent and late else each.snapshot), late, each.snapshot
 
 
 def _decision(each: Candidate, reasons: Sequence[str] | None, policy: Retention, now: datetime) -> Decision:

@@ -81,12 +81,12 @@ def _check(arguments: Namespace, settings: Settings) -> None:
 
 def _steps(arguments: Namespace, settings: Settings, repository: Repository, host: str) -> Steps[ForgetPlan]:
     """A plan to be made for each volume, or for the one snapshot."""
+    now = datetime.now(UTC)
     if arguments.snapshot is not None:
-        one = partial(plan_one, repository, arguments.snapshot, host=host, even_last=arguments.even_last)
-        return {arguments.snapshot: one}
+        one = partial(plan_one, repository, arguments.snapshot, host=host, now=now)
+        return {arguments.snapshot: partial(one, even_last=arguments.even_last)}
     names = _names(arguments.volumes, repository, host)
     known = {} if arguments.volumes and arguments.keep else _known(settings)
-    now = datetime.now(UTC)
     return {
         name: partial(_plan, arguments, repository, host, name, known.get(name), now, settings)
         for name in names

@@ -74,7 +74,9 @@ def plan(
     return _plan(host, volume, f"keep {policy}", entries, decisions)
 
 
-def plan_one(repository: Repository, selector: str, *, host: str, even_last: bool) -> ForgetPlan:
+def plan_one(
+    repository: Repository, selector: str, *, host: str, now: datetime, even_last: bool
+) -> ForgetPlan:
     """Forget the one snapshot of a host that `selector` names.
 
     The newest good snapshot of its volume (the newest, if none is good) is refused without `even_last`.
@@ -84,7 +86,7 @@ def plan_one(repository: Repository, selector: str, *, host: str, even_last: boo
     manifest = repository.find(None, selector, host=host)
     volume = manifest.volume.name
     entries = repository.history(host, volume)
-    if manifest.snapshot == _last_good(entries) and not even_last:
+    if manifest.snapshot == _last_good(entries, now) and not even_last:
         raise RepositoryError(
             f"{manifest.snapshot} is the last good snapshot of {volume}",
             hint="--even-last forgets it all the same",
@@ -129,7 +131,8 @@ def _plan(
     )
 
 
-def _last_good(entries: Sequence[Entry]) -> str:
-    candidates = in_order([entry.candidate for entry in entries])
-    good = [each for each in candidates if each.state == "good"]
-    return (good or candidates)[-1].snapshot
+def _last_good(entries: Sequence[Entry], now: datetime) -> str:
+    ordered = in_order([entry.candidate for entry in entries], now)
+    present = [each for each in ordered if each.taken <= now] or ordered
+    good = [each for each in present if each.state == "good"]
+    return (good or present)[-1].snapshot

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
@@ -24,6 +25,15 @@ from backupd.volume import Policy
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A snapshot, the ids of those that were forgotten for it, and why none could be, if so."""
+
+    manifest: Manifest
+    forgotten: tuple[str, ...] = ()
+    warning: str | None = None
+
+
 def save(
     renewed: Callable[[], AbstractContextManager[Context]],
     volume: str,
@@ -33,7 +43,7 @@ def save(
     progress: Progress,
     cancel: threading.Event,
     forget_in: tzinfo | None,
-) -> Manifest:
+) -> Saved:
     """Save a volume unless somebody does already, in this process or another: `Locked`.
 
     After a success the volume's retention is applied, with the days and weeks of the time zone `forget_in`;
@@ -62,16 +72,18 @@ def save(
                     bytes=manifest.bytes.content,
                     hint=hint(volume),
                 )
+            saved = Saved(manifest)
             if forget_in is not None and not cancel.is_set():
-                _retain(context, volume, policy, forget_in)
+                saved = _retain(context, manifest, policy, forget_in)
     except BackupdError as error:
         _tell_failure(error, volume, time.monotonic() - begun)
         raise
     _tell_success(manifest, time.monotonic() - begun)
-    return manifest
+    return saved
 
 
-def _retain(context: Context, volume: str, policy: Policy, zone: tzinfo) -> None:
+def _retain(context: Context, manifest: Manifest, policy: Policy, zone: tzinfo) -> Saved:
+    volume = manifest.volume.name
     try:
         planned = plan(
             context.repository,
@@ -84,7 +96,7 @@ def _retain(context: Context, volume: str, policy: Policy, zone: tzinfo) -> None
         forgotten = execute(context.repository, planned)
     except BackupdError as error:
         log.warning("retention failed", volume=volume, error=error.message, hint=error.hint)
-        return
+        return Saved(manifest, warning=f"retention could not be applied: {error.message}")
     if planned.frozen:
         log.warning("retention is frozen", volume=volume, kept=len(planned.decisions), hint=hint(volume))
     else:
@@ -97,6 +109,7 @@ def _retain(context: Context, volume: str, policy: Policy, zone: tzinfo) -> None
             forgotten=len(forgotten),
             snapshots=forgotten,
         )
+    return Saved(manifest, tuple(forgotten))
 
 
 def _tell_success(manifest: Manifest, seconds: float) -> None:

@@ -164,10 +164,12 @@ def test_what_a_later_plan_keeps_is_not_forgotten(repository: Repository) -> Non
 
 def test_one_snapshot_is_forgotten_by_its_id(repository: Repository) -> None:
     """Its unique beginning is enough; of this host alone."""
-    assert execute(repository, plan_one(repository, "20261103", host="host", even_last=False)) == [name(3)]
+    assert execute(repository, plan_one(repository, "20261103", host="host", now=NOW, even_last=False)) == [
+        name(3)
+    ]
     assert name(3) not in names(repository)
     with pytest.raises(SnapshotNotFound):
-        plan_one(repository, "20261105", host="other", even_last=False)
+        plan_one(repository, "20261105", host="other", now=NOW, even_last=False)
 
 
 def test_the_last_good_one_is_forgotten_only_with_a_stronger_word(repository: Repository) -> None:
@@ -175,11 +177,11 @@ def test_the_last_good_one_is_forgotten_only_with_a_stronger_word(repository: Re
     taken(repository, 6, outcome="fuzzy")
     taken(repository, 7, EMPTY, collapsed_from=name(5))
     with pytest.raises(RepositoryError, match="last good snapshot of data") as caught:
-        plan_one(repository, name(5), host="host", even_last=False)
+        plan_one(repository, name(5), host="host", now=NOW, even_last=False)
     assert "--even-last" in str(caught.value.hint)
     for day in (6, 7):
-        execute(repository, plan_one(repository, name(day), host="host", even_last=False))
-    execute(repository, plan_one(repository, name(5), host="host", even_last=True))
+        execute(repository, plan_one(repository, name(day), host="host", now=NOW, even_last=False))
+    execute(repository, plan_one(repository, name(5), host="host", now=NOW, even_last=True))
     assert names(repository, "data") == [name(1), name(1), name(2), name(3), name(4)]
 
 
