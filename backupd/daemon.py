@@ -22,7 +22,7 @@ from backupd.progress import silent
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
 from backupd.volume import Policy, Protection
-from backupd.wiring import assembled, connected, last_success, protections, renewed, zone
+from backupd.wiring import assembled, connected, forget_in, last_success, protections, renewed, zone
 
 log = structlog.get_logger(__name__)
 
@@ -159,6 +159,7 @@ class _Service:
                 state_dir=self._settings.state_dir,
                 progress=silent,
                 cancel=self._stop,
+                forget_in=forget_in(self._settings),
             )
 
 

@@ -135,6 +135,12 @@ class RuleSettings(_Section):
     exclude: _Patterns | None = None
 
 
+class ForgetSettings(_Section):
+    """When retention is applied; who may not delete leaves it to another machine's `backupd forget`."""
+
+    after_backup: bool = True
+
+
 class LogSettings(_Section):
     """How the log looks and how much is said."""
 
@@ -156,6 +162,7 @@ class Settings(BaseSettings):
     timezone: _Zone | None = None
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
+    forget: ForgetSettings = ForgetSettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 

@@ -96,26 +96,34 @@ class Manifest:
     skipped: int = 0
     redacted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    collapsed_from: str | None = None
     required_features: tuple[str, ...] = field(default=())
+
+    @property
+    def stem(self) -> str:
+        """What the keys of all its objects begin with, up to the dot."""
+        return f"{prefix(self.host, self.volume.name)}{self.snapshot}"
 
     @property
     def key(self) -> str:
         """The manifest's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.json"
+        return f"{self.stem}.json"
 
     @property
     def chunks_key(self) -> str:
         """The chunk list's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.chunks.zst"
+        return f"{self.stem}.chunks.zst"
 
     @property
     def index_key(self) -> str:
         """The index's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.index.zst"
+        return f"{self.stem}.index.zst"
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as JSON values."""
         values = asdict(self)
+        if self.collapsed_from is None:
+            del values["collapsed_from"]
         values["started"], values["finished"] = _timestamp(self.started), _timestamp(self.finished)
         return {"format": FORMAT, **values}
 
@@ -187,7 +195,14 @@ def _manifest(values: Mapping[str, Any]) -> Manifest:
         skipped=int(values["skipped"]),
         redacted=tuple(values["redacted"]),
         warnings=tuple(values["warnings"]),
+        collapsed_from=_optional(values.get("collapsed_from")),
     )
+
+
+def _optional(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r} is no text")
 
 
 def _timestamp(moment: datetime) -> str:

@@ -94,6 +94,11 @@ def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> Helpe
     return helper_image(engine, settings.helper.image, say, instance=instance, memory=cache)
 
 
+def forget_in(settings: Settings) -> tzinfo | None:
+    """The time zone in which a backup applies its volume's retention; None where it does not."""
+    return zone(settings) if settings.forget.after_backup else None
+
+
 def _instance(state_dir: Path) -> str:
     """The name of this installation, made up once: a host's name may change, or be shared by two."""
     path = state_dir / "instance"

@@ -7,7 +7,9 @@ import random
 import tarfile
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from backupd.progress import silent
 from backupd.repository import Repository
@@ -55,8 +57,9 @@ def save(
     volume: str = "data",
     snapshot: str | None = None,
     piece: int = 1024 * 1024,
+    **facts: Any,
 ) -> Manifest:
-    """Save a tar stream as a snapshot, as a backup does, without an engine."""
+    """Save a tar stream as a snapshot, as a backup does, without an engine; `facts` are the manifest's."""
     now = datetime.now(UTC)
     snapshot = snapshot or new_id(now)
     with repository.begin(host=host, volume=volume, snapshot=snapshot) as writer:
@@ -79,6 +82,7 @@ def save(
             outcome="ok",
             tool="backupd test",
         )
+        manifest = replace(manifest, **facts)
         writer.commit(manifest)
     return manifest
 

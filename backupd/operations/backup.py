@@ -13,9 +13,11 @@ from backupd.engine.discovery import survey
 from backupd.engine.helper import TarOutput, TarResult, export
 from backupd.engine.quiesce import quiesce
 from backupd.errors import HelperFailed
+from backupd.operations.collapse import collapsed_from, warning
 from backupd.operations.context import Context
 from backupd.operations.redact import redact
 from backupd.progress import Progress
+from backupd.repository.writer import Content
 from backupd.snapshot import Compose, Consistency, Manifest, Quiesced, Tar, new_id
 from backupd.volume import Container, Volume
 
@@ -42,11 +44,13 @@ def backup(
     volume, users = seen.volume(name), seen.users(name)
     snapshot = new_id(started)
     parent = context.repository.latest_id(context.host, name)
+    earlier = context.repository.last_good(context.host, name, before=snapshot)
     with context.repository.begin(host=context.host, volume=name, snapshot=snapshot) as writer:
         reading = _Reading(context, volume, users, mode=mode, run=snapshot, exclude=exclude, cancel=cancel)
         with reading as source:
             content = writer.store(source, at_end=reading.end, progress=progress, cancel=cancel)
         kept, redacted = redact(volume)
+        lost = collapsed_from(content.members, content.bytes.content, earlier)
         manifest = Manifest(
             snapshot=snapshot,
             host=context.host,
@@ -66,7 +70,8 @@ def backup(
             parent=parent,
             skipped=reading.sockets,
             redacted=redacted,
-            warnings=(*reading.warnings(), *_losses(context)),
+            warnings=(*reading.warnings(), *_losses(context), *_collapse(name, content, lost)),
+            collapsed_from=lost.snapshot if lost else None,
         )
         writer.commit(manifest)
     return manifest
@@ -182,6 +187,10 @@ class _Reading:
 def _compose(volume: Volume, users: Sequence[Container]) -> Compose | None:
     services = {user.service for user in users if user.service and user.project == volume.project}
     return Compose(volume.project, tuple(sorted(services))) if volume.project else None
+
+
+def _collapse(volume: str, content: Content, lost: Manifest | None) -> tuple[str, ...]:
+    return (warning(volume, content.members, content.bytes.content, lost),) if lost else ()
 
 
 def _losses(context: Context) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -13,6 +14,7 @@ from importlib import resources
 
 from backupd.errors import (
     BackupdError,
+    IntegrityError,
     ObjectNotFound,
     RepositoryError,
     RepositoryMissing,
@@ -23,6 +25,7 @@ from backupd.errors import (
 from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.repository.chunks import ChunkStore
 from backupd.repository.codec import Codec
+from backupd.repository.history import ACCEPTED, Entry
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, decode, parse_object
@@ -41,6 +44,7 @@ class _Place:
     host: str
     volume: str
     snapshot: str
+    accepted: bool
 
 
 class Repository:
@@ -120,15 +124,44 @@ class Repository:
         damaged: Callable[[BackupdError], None] | None = None,
     ) -> list[Manifest]:
         """The snapshots, oldest first. An unreadable manifest raises, or is handed to `damaged`."""
-        manifests = []
+        return [entry.manifest for entry in self.history(host, volume, damaged=damaged)]
+
+    def history(
+        self,
+        host: str | None = None,
+        volume: str | None = None,
+        *,
+        damaged: Callable[[BackupdError], None] | None = None,
+    ) -> list[Entry]:
+        """Like `snapshots`, with what was said of them later."""
+        entries = []
         for place in sorted(self._places(host, volume), key=lambda place: place.snapshot):
             try:
-                manifests.append(self._load(place.key))
+                entries.append(Entry(self._load(place.key), place.accepted))
             except BackupdError as error:
                 if damaged is None:
                     raise
                 damaged(error)
-        return manifests
+        return entries
+
+    def last_good(self, host: str, volume: str, *, before: str) -> Manifest | None:
+        """The newest good snapshot of a host's volume that is older than the id `before`, else the newest.
+
+        None where none is good. What cannot be read is passed over.
+        """
+        places = list(self._places(host, volume))
+        for place in sorted(
+            places, key=lambda place: (place.snapshot < before, place.snapshot), reverse=True
+        ):
+            with contextlib.suppress(IntegrityError, RepositoryError, ObjectNotFound):
+                entry = Entry(self._load(place.key), place.accepted)
+                if entry.good:
+                    return entry.manifest
+        return None
+
+    def volumes(self, host: str) -> list[str]:
+        """The names of a host's volumes that have snapshots."""
+        return sorted({place.volume for place in self._places(host, None)})
 
     def find(
         self,
@@ -171,10 +204,15 @@ class Repository:
         prefix = "snapshots/" if host is None else f"snapshots/{host}/"
         if host is not None and volume is not None:
             prefix = f"{prefix}{volume}/"
+        # A mark is listed before its manifest: .accepted, then .json.
+        mark = ""
         for info in self.storage.list(prefix):
+            if info.key.endswith(ACCEPTED):
+                mark = info.key
             match = _MANIFEST_KEY.fullmatch(info.key)
             if match and (volume is None or match[2] == volume):
-                yield _Place(info.key, match[1], match[2], match[3])
+                accepted = mark == info.key.removesuffix(".json") + ACCEPTED
+                yield _Place(info.key, match[1], match[2], match[3], accepted)
 
     def _unknown(self, volume: str | None, host: str | None) -> SnapshotNotFound:
         places = list(self._places(None, None))

@@ -16,7 +16,7 @@ from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
 
-COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export")
+COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "forget")
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -82,6 +82,13 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["restore", "--project", "shop", "--to", "new"],
         ["backup"],
         ["backup", "db", "--all"],
+        ["forget", "db", "--keep", "last=0"],
+        ["forget", "db", "--snapshot", "2026"],
+        ["forget", "db", "--even-last"],
+        ["forget", "--accept-collapse"],
+        ["forget", "db", "--accept-collapse", "--dry-run"],
+        ["forget", "--host", "elsewhere", "--keep", "last=1"],
+        ["forget", "db", "--host", "elsewhere"],
     ],
     ids=" ".join,
 )
