@@ -97,6 +97,7 @@ class Manifest:
     redacted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     required_features: tuple[str, ...] = field(default=())
+    encrypted: bool = False
 
     @property
     def key(self) -> str:
@@ -111,12 +112,14 @@ class Manifest:
     @property
     def index_key(self) -> str:
         """The index's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.index.zst"
+        return index_key(f"{prefix(self.host, self.volume.name)}{self.snapshot}", encrypted=self.encrypted)
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as JSON values."""
         values = asdict(self)
         values["started"], values["finished"] = _timestamp(self.started), _timestamp(self.finished)
+        if not self.encrypted:
+            del values["encrypted"]
         return {"format": FORMAT, **values}
 
     def encode(self) -> builtins.bytes:
@@ -164,6 +167,11 @@ def prefix(host: str, volume: str) -> str:
     return f"snapshots/{host}/{volume}/"
 
 
+def index_key(stem: str, *, encrypted: bool) -> str:
+    """The key of the index of the snapshot whose keys begin with `stem`."""
+    return f"{stem}.index.zst.age" if encrypted else f"{stem}.index.zst"
+
+
 def _manifest(values: Mapping[str, Any]) -> Manifest:
     compose = values["compose"]
     quiesced, tar = values["quiesced"], values["tar"]
@@ -187,6 +195,7 @@ def _manifest(values: Mapping[str, Any]) -> Manifest:
         skipped=int(values["skipped"]),
         redacted=tuple(values["redacted"]),
         warnings=tuple(values["warnings"]),
+        encrypted=bool(values.get("encrypted")),
     )
 
 

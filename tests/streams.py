@@ -78,6 +78,7 @@ def save(
             sidecars=content.sidecars,
             outcome="ok",
             tool="backupd test",
+            encrypted=repository.encrypted,
         )
         writer.commit(manifest)
     return manifest
