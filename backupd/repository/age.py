@@ -14,18 +14,14 @@ from backupd.errors import BackupdError, ConfigError
 _PIECE_BYTES = 64 * 1024
 _TAG_BYTES, _NONCE_BYTES = 16, 16
 _STANZAS = (b"\n-> X25519 ", b"\n-> ssh-ed25519 ", b"\n-> ssh-rsa ")
-_KEYGEN_HINT = "a recipient is a public key: age1… as `age-keygen` prints it, or a line that begins with ssh-ed25519 or ssh-rsa"
+_KEYGEN_HINT = "it must be what `age-keygen` prints, age1…, or a public key of ssh: ssh-ed25519 …, ssh-rsa …"
 
 Recipient = Any
 Identity = Any
 
 
 class Undecryptable(BackupdError):
-    """The bytes are no age file that these identities open: `fits` tells whether it was made for one."""
-
-    def __init__(self, message: str, *, fits: bool) -> None:
-        super().__init__(message)
-        self.fits = fits
+    """The bytes are no age file that these identities or this passphrase open."""
 
 
 class Output(Protocol):
@@ -35,7 +31,7 @@ class Output(Protocol):
 
 
 def normalise(text: str) -> str:
-    """A recipient without its comment; `ConfigError` if it is none, which names it unless it may be secret."""
+    """A recipient without its comment; `ConfigError` if it is none, naming it unless it may be secret."""
     words = text.split()
     short = " ".join(words[:2]) if text.lstrip().startswith("ssh-") else text.strip()
     recipient(short)
@@ -49,7 +45,7 @@ def recipient(text: str) -> Recipient:
     if "SECRET-KEY" in text.upper() or "PRIVATE KEY" in text.upper():
         raise ConfigError(
             "a recipient is a secret key, which is not repeated here",
-            hint="`age-keygen -y FILE` prints the public key that belongs to it; for ssh it is in the .pub file",
+            hint="`age-keygen -y FILE` prints the public key that belongs to it; of ssh it is the .pub file",
         )
     kind = pyrage.ssh if text.startswith("ssh-") else pyrage.x25519
     try:
@@ -73,8 +69,8 @@ def identities(content: bytes, *, name: str) -> list[Identity]:
     if not found:
         raise ConfigError(
             f"{name} holds no identity that can be used",
-            hint="it must be a file as age-keygen makes it, or a private key of ssh (ed25519 or rsa) without a "
-            "passphrase of its own (`ssh-keygen -p` takes it off a copy)",
+            hint="it must be a file as age-keygen makes it, or a private key of ssh (ed25519 or rsa) "
+            "without a passphrase of its own (`ssh-keygen -p` takes it off a copy)",
         )
     return found
 
@@ -150,7 +146,7 @@ def unwrap(sealed: str, passphrase: str) -> str:
 
 
 def has_form(sealed: bytes, *, content_bytes: int, recipients: int) -> bool:
-    """Whether an age file has the length and the number of stanzas it must have: all that who cannot open it sees."""
+    """Whether an age file has the length and as many stanzas as it must: all one sees without an identity."""
     header = sealed.find(b"\n--- ")
     begin = sealed.find(b"\n", header + 1) + 1
     if header < 0 or not begin:
@@ -162,8 +158,7 @@ def has_form(sealed: bytes, *, content_bytes: int, recipients: int) -> bool:
 
 def _undecryptable(error: Exception) -> Undecryptable:
     text = str(error)
-    # Of an ssh identity it says other words than of one of age's own.
-    return Undecryptable(text[:1].lower() + text[1:], fits="No matching keys" not in text)
+    return Undecryptable(text[:1].lower() + text[1:])
 
 
 class _Writer(io.RawIOBase):

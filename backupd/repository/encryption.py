@@ -55,7 +55,7 @@ class Encryption:
         age.encrypt_stream(source, out, self._to)
 
     def decrypt(self, sealed: bytes, *, key: str) -> bytes:
-        """What the age file under `key` holds; `KeyMissing` without an identity, `ObjectDamaged` if it is none."""
+        """What the age file under `key` holds, or `ObjectDamaged`; `KeyMissing` without an identity."""
         self.check_readable()
         try:
             return age.decrypt(sealed, self._identities)
@@ -75,7 +75,7 @@ class Encryption:
         if not self._identities:
             raise KeyMissing(
                 f"snapshots of {self._location} cannot be read here: no identity is set",
-                hint="set encryption.identity_file, or encryption.passphrase_file, where the secret key may be",
+                hint="do this where the secret key is, with encryption.identity_file or passphrase_file set",
             )
 
     def sign(self, purpose: str, body: bytes) -> bytes:

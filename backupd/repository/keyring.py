@@ -15,8 +15,6 @@ from backupd.repository.age import Identity, Undecryptable
 from backupd.repository.encryption import Encryption, derive
 from backupd.repository.keys import Keys, id_key_text, read_id_key
 
-MARKER = "backupd.json"
-
 _SCHEME = "age"
 
 
@@ -56,11 +54,11 @@ def lock(keys: Keys, *, location: str) -> tuple[Encryption, bytes, dict[str, Any
     return Encryption(location, recipients, id_key, identities), id_key, stated
 
 
-def unlock(stated: object, keys: Keys, *, marker: bytes, location: str) -> Encryption:
-    """The keys of the repository whose marker states this, from what there is: identity, passphrase, id_key.
+def unlock(stated: object, keys: Keys, *, marker: bytes, key: str, location: str) -> Encryption:
+    """The keys of the repository whose marker states this, from identity, passphrase or id_key.
 
-    `ObjectDamaged` where the marker is not as it was made, `KeyMissing` where there is nothing, `WrongKey` where one that is there does not fit, or where the
-    settings' recipients are not the repository's.
+    `ObjectDamaged` where the marker, stored under `key`, is not as it was made; `KeyMissing` where there is
+    no key; `WrongKey` where one does not fit, or where the settings' recipients are not the repository's.
     """
     found = _read(stated, location)
     identities, id_key, unlocked = keys.identities(), None, None
@@ -72,7 +70,7 @@ def unlock(stated: object, keys: Keys, *, marker: bytes, location: str) -> Encry
         id_key = _open(found.id_key, identities, f"the passphrase in {keys.passphrase_file}", location)
     id_key = _agreed(id_key, keys, found, location)
     encryption = Encryption(location, found.recipients, id_key, identities)
-    encryption.verify(MARKER, marker, key=MARKER)
+    encryption.verify("marker", marker, key=key)
     _check_recipients(found, keys, unlocked, location)
     return encryption
 
@@ -126,8 +124,8 @@ def _agreed(unsealed: bytes | None, keys: Keys, found: _Lock, location: str) -> 
     if id_key is None:
         raise KeyMissing(
             f"{location} is encrypted, and there is no key to it here",
-            hint="to read it set encryption.identity_file; to write to it alone, copy the id_key of a host that "
-            f"does to {keys.id_key_file}",
+            hint="to read it set encryption.identity_file; to write to it alone, copy the id_key "
+            f"of a host that does to {keys.id_key_file}",
         )
     fits = hmac.compare_digest(derive(id_key, "check").hex(), found.check)
     if not fits or (kept and kept != id_key):
@@ -146,6 +144,6 @@ def _check_recipients(found: _Lock, keys: Keys, unlocked: str | None, location: 
     if keys.recipients and {*map(age.normalise, keys.recipients), *own} != set(found.recipients):
         raise WrongKey(
             f"{location} is encrypted to other recipients than encryption.recipients names",
-            hint=f"its own are {', '.join(found.recipients)}: set these if you trust them; to encrypt to others, make "
-            "another repository",
+            hint=f"its own are {', '.join(found.recipients)}: set these if you trust them; to encrypt to "
+            "others, make another repository",
         )

@@ -11,11 +11,11 @@ from typing import Any
 from backupd.errors import ConfigError, WrongKey
 from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.repository.encryption import Encryption
+from backupd.repository.keyring import lock, unlock
 from backupd.repository.keys import Keys
-from backupd.repository.keyring import MARKER, lock, unlock
 from backupd.snapshot import FORMAT, check_format, parse_object
 
-__all__ = ["MARKER", "Marker", "new_marker", "read_marker"]
+MARKER = "backupd.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def new_marker(keys: Keys, *, location: str) -> tuple[bytes, bytes | None]:
             )
         return json.dumps(values, indent=1).encode() + b"\n", None
     encryption, id_key, values["encryption"] = lock(keys, location=location)
-    return encryption.sign(MARKER, json.dumps(values, indent=1).encode()), id_key
+    return encryption.sign("marker", json.dumps(values, indent=1).encode()), id_key
 
 
 def read_marker(data: bytes, keys: Keys, *, location: str) -> Marker:
@@ -62,8 +62,8 @@ def read_marker(data: bytes, keys: Keys, *, location: str) -> Marker:
         if reason := keys.asked_for:
             raise WrongKey(
                 f"{location} is not encrypted, but {reason}",
-                hint="make an encrypted repository elsewhere with `backupd init`; or take the keys out of the "
-                "settings and the state directory, if this one is meant",
+                hint="make an encrypted repository elsewhere with `backupd init`; or take the keys out of "
+                "the settings and the state directory, if this one is meant",
             )
         return Marker(str(values.get("id")), None)
-    return Marker(str(values.get("id")), unlock(stated, keys, marker=data, location=location))
+    return Marker(str(values.get("id")), unlock(stated, keys, marker=data, key=MARKER, location=location))

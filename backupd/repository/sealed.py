@@ -31,7 +31,7 @@ class SealedCodec(Codec):
         return keyed.hexdigest()
 
     def encode(self, data: Buffer) -> bytes:
-        """The age file that holds `data`; compression and, as far as can be, encryption are undone and compared."""
+        """The age file that holds `data`; `Codec.encode` and `Encryption.encrypt` say what is compared."""
         frame = super().encode(data)
         return self._encryption.encrypt(padding_frame(len(frame)) + frame)
 

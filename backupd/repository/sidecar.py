@@ -61,7 +61,7 @@ class SidecarWriter:
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as sealed:
             self._encryption.encrypt_stream(self._file, sealed)
             sealed.seek(0)
-            sha256 = hashlib.file_digest(cast(BinaryIO, sealed), "sha256").hexdigest()
+            sha256 = hashlib.file_digest(cast(io.BufferedIOBase, sealed), "sha256").hexdigest()
             sealed.seek(0)
             storage.put_file(key, cast(BinaryIO, sealed))
         return sha256

@@ -207,7 +207,7 @@ def test_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
     settings = load(config, {})
     assert set(shown) == set(Settings.model_fields)
     assert set(shown["volume"][0]) == set(RuleSettings.model_fields)
-    for section in ("helper", "default", "log"):
+    for section in ("helper", "default", "encryption", "log"):
         assert set(shown[section]) == set(type(getattr(settings, section)).model_fields)
     assert (settings.default, settings.log) == (Settings().default, Settings().log)
     for key in ("storage", "state_dir", "concurrency", "fifo_dir"):
