@@ -55,13 +55,18 @@ def save(
     volume: str = "data",
     snapshot: str | None = None,
     piece: int = 1024 * 1024,
+    concealed: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Save a tar stream as a snapshot, as a backup does, without an engine."""
     now = datetime.now(UTC)
     snapshot = snapshot or new_id(now)
     with repository.begin(host=host, volume=volume, snapshot=snapshot) as writer:
         content = writer.store(
-            BytesSource(stream, piece=piece), at_end=lambda: None, progress=silent, cancel=threading.Event()
+            BytesSource(stream, piece=piece),
+            concealed=concealed,
+            at_end=lambda: None,
+            progress=silent,
+            cancel=threading.Event(),
         )
         manifest = Manifest(
             snapshot=snapshot,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from backupd.engine.discovery import Survey, survey
 from backupd.engine.helper import extract, is_empty, wipe
 from backupd.errors import BackupdError, EngineError, VolumeInUse
+from backupd.operations.admit import Admission, admitted
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.progress import Progress, Tally, silent
@@ -57,12 +58,16 @@ def plan(context: Context, manifest: Manifest, *, to: str | None, replace_conten
     """Check all that can be checked before anything is touched, and say what a restore would do.
 
     The target is the snapshot's own volume, or the one named `to`. `VolumeInUse` where running containers use
-    it, or where it holds files and `replace_content` is false; `ObjectDamaged` where chunks are missing.
+    it, or where it holds files and `replace_content` is false; `ObjectDamaged` where chunks are missing;
+    `KeyMissing` where there is no key to read it; `StreamRejected` where a member would reach outside.
     """
     target = to or manifest.volume.name
     reader = context.repository.reader(manifest)
     reader.check_readable()
     reader.check_present()
+    admission = Admission(manifest.snapshot)
+    for entry in reader.members():
+        admission.admit(entry.path, entry.type, entry.target)
     seen = survey(context.engine)
     existing = next((volume for volume in seen.volumes if volume.name == target), None)
     if existing is None:
@@ -120,7 +125,8 @@ def _extract(
         fifo_dir=context.fifo_dir,
         cancel=cancel,
     ) as tar:
-        for content in context.repository.reader(plan.manifest).stream(cancel):
+        stream = context.repository.reader(plan.manifest).stream(cancel)
+        for content in admitted(stream, Admission(plan.manifest.snapshot)):
             tar.write(content)
             done += len(content)
             progress(Tally(done, bytes_total=total))
