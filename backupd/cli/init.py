@@ -21,7 +21,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     with closing(open_storage(settings.storage, create=True)) as storage:
         made = Repository.init(storage, settings.keys)
     if arguments.json:
-        print_json({"storage": storage.location, "id": made.id})
+        keys = {"id_key_file": str(settings.keys.id_key_file)} if made.encrypted else {}
+        print_json({"storage": storage.location, "id": made.id, **keys})
         return 0
     kind = "an encrypted repository" if made.encrypted else "a repository"
     say(f"made {kind} on {storage.location} (id {made.id})")

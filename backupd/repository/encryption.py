@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
+import shutil
 from collections.abc import Sequence
 from typing import IO
 
@@ -13,6 +15,8 @@ from backupd.repository.age import Identity, Output, Undecryptable
 
 _MAC = re.compile(rb',"mac":"([0-9a-f]{64})"}')
 _MAC_BYTES = len(b',"mac":""}') + 64
+_CIPHER_FAILED = "an encrypted object does not decrypt to what it was made of"
+_CIPHER_HINT = "suspect this machine's memory or processor; nothing of this object was stored"
 _DAMAGED_HINT = "bring this object back from a copy of the repository; see who else can write to the storage"
 
 
@@ -44,15 +48,18 @@ class Encryption:
         """
         sealed = age.encrypt(content, self._to)
         if not (self._opens_to(sealed, content) if self._identities else self._has_form(sealed, content)):
-            raise ObjectDamaged(
-                "an encrypted object does not decrypt to what it was made of",
-                hint="suspect this machine's memory or processor; nothing of this object was stored",
-            )
+            raise ObjectDamaged(_CIPHER_FAILED, hint=_CIPHER_HINT)
         return sealed
 
-    def encrypt_stream(self, source: IO[bytes], out: Output) -> None:
-        """Like `encrypt`, from file to file, not decrypted and compared."""
+    def encrypt_stream(self, source: IO[bytes], out: IO[bytes]) -> None:
+        """Like `encrypt`, from the rest of a file to an empty one; where an identity is at hand, compared."""
+        begin = source.tell()
         age.encrypt_stream(source, out, self._to)
+        if self._identities:
+            source.seek(begin)
+            out.seek(0)
+            if not self._stream_opens_to(out, source):
+                raise ObjectDamaged(_CIPHER_FAILED, hint=_CIPHER_HINT)
 
     def decrypt(self, sealed: bytes, *, key: str) -> bytes:
         """What the age file under `key` holds, or `ObjectDamaged`; `KeyMissing` without an identity."""
@@ -101,8 +108,29 @@ class Encryption:
         except Undecryptable:
             return False
 
+    def _stream_opens_to(self, sealed: IO[bytes], content: IO[bytes]) -> bool:
+        opened, expected = _Digest(), _Digest()
+        try:
+            age.decrypt_stream(sealed, opened, self._identities)
+        except Undecryptable:
+            return False
+        shutil.copyfileobj(content, expected)
+        return opened.hash.digest() == expected.hash.digest()
+
     def _has_form(self, sealed: bytes, content: bytes) -> bool:
         return age.has_form(sealed, content_bytes=len(content), recipients=len(self._to))
+
+
+class _Digest:
+    """A file that keeps nothing but the hash of what was written."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> int:
+        """Hash the bytes."""
+        self.hash.update(data)
+        return len(data)
 
 
 def derive(id_key: bytes, purpose: str) -> bytes:

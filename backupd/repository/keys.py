@@ -35,7 +35,7 @@ class Keys:
             return "encryption.passphrase_file is set"
         if self.identity_file:
             return "encryption.identity_file is set"
-        if self.id_key_file and self.id_key_file.exists():
+        if self.id_key_file and _is_there(self.id_key_file):
             return f"the id_key of an encrypted repository is in {self.id_key_file}"
         return None
 
@@ -56,14 +56,15 @@ class Keys:
 
     def id_key(self) -> bytes | None:
         """What `id_key_file` holds, None if there is no such file; `ConfigError` if it is no id_key."""
-        if self.id_key_file is None or not self.id_key_file.exists():
+        if self.id_key_file is None or not _is_there(self.id_key_file):
             return None
-        if match := _ID_KEY.fullmatch(_read(self.id_key_file, "id_key_file")):
-            return bytes.fromhex(match[1].decode("ascii"))
-        raise ConfigError(
-            f"{self.id_key_file} holds no id_key",
-            hint="it must be 64 hexadecimal digits: copy it anew from a host that has it",
-        )
+        id_key = read_id_key(_read(self.id_key_file, "id_key_file"))
+        if id_key is None:
+            raise ConfigError(
+                f"{self.id_key_file} holds no id_key",
+                hint="it must be 64 hexadecimal digits: copy it anew from a host that has it",
+            )
+        return id_key
 
 
 def id_key_text(id_key: bytes) -> bytes:
@@ -101,6 +102,15 @@ def write_id_key(path: Path, id_key: bytes) -> None:
             f"cannot write the id_key to {path}: {error.strerror}",
             hint="set encryption.id_key_file to a path that this user can write",
         ) from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (
+        OSError
+    ):  # in a directory that is closed to this user, who may read a repository that is not encrypted
+        return False
 
 
 def _read(path: Path, setting: str) -> bytes:

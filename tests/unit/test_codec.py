@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import random
 from collections.abc import Callable
+from io import BytesIO
 
 import pytest
 import zstandard
@@ -15,14 +16,15 @@ from backupd.errors import ObjectDamaged
 from backupd.repository import age, codec
 from backupd.repository.codec import CHUNK_LIMIT_BYTES, Codec
 from backupd.repository.encryption import Encryption
-from backupd.repository.padding import padding_frame, padme
+from backupd.repository.padding import after_padding, padding_frame, padme
 from backupd.repository.sealed import SealedCodec
 
 KEY = "chunks/ab/key.zst"
 CODEC = Codec()
 SECRET, PUBLIC = age.new_identity()
 ID_KEY = bytes(range(32))
-SEALED = SealedCodec(Encryption("memory", [PUBLIC], ID_KEY, age.identities(SECRET.encode(), name="test")))
+SEALED_BY = Encryption("memory", [PUBLIC], ID_KEY, age.identities(SECRET.encode(), name="test"))
+SEALED = SealedCodec(SEALED_BY)
 WRITING = SealedCodec(Encryption("memory", [PUBLIC], ID_KEY, []))
 _ENCRYPT = age.encrypt
 encode = CODEC.encode
@@ -103,6 +105,28 @@ def test_a_ciphers_fault_is_never_stored(
     monkeypatch.setattr(age, "encrypt", fault)
     with pytest.raises(ObjectDamaged, match="does not decrypt"):
         writer.encode(b"some content")
+
+
+def test_a_ciphers_fault_in_a_stream_is_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R5: the index is decrypted and compared as well."""
+    encrypt = age.encrypt_stream
+
+    def faulty(source: BytesIO, out: BytesIO, to: list[age.Recipient]) -> None:
+        encrypt(BytesIO(source.read().replace(b"some", b"same")), out, to)
+
+    SEALED_BY.encrypt_stream(BytesIO(b"some content"), BytesIO())
+    monkeypatch.setattr(age, "encrypt_stream", faulty)
+    with pytest.raises(ObjectDamaged, match="does not decrypt"):
+        SEALED_BY.encrypt_stream(BytesIO(b"some content"), BytesIO())
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_only_a_skippable_frame_is_padding(first: int) -> None:
+    """I15: of the one kind that the format names, whatever follows."""
+    frame = bytearray(padding_frame(50))
+    assert after_padding(bytes(frame) + b"rest") == b"rest"
+    frame[first] ^= 0x01
+    assert after_padding(bytes(frame) + b"rest") is None
 
 
 def test_a_machine_that_cannot_decrypt_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
