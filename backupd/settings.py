@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from backupd import cron
 from backupd.errors import ConfigError
+from backupd.repository.keys import Keys
 from backupd.retention import Retention
 from backupd.volume import Policy, Quiesce, Rule
 
@@ -92,6 +93,20 @@ def _patterns(value: object) -> object:
     return value
 
 
+def _words(value: object) -> object:
+    """A list from text as it stands in a variable or in a file of recipients: commas, lines, comments."""
+    if not isinstance(value, str):
+        return value
+    lines = [line for line in value.splitlines() if not line.lstrip().startswith("#")]
+    return _patterns(",".join(lines))
+
+
+def _recipient(text: str) -> str:
+    from backupd.repository import age  # brings pyrage along, which most have no use for
+
+    return _read(age.normalise, text)
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -101,6 +116,7 @@ _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _Cron = Annotated[str, AfterValidator(_schedule)]
 _Zone = Annotated[str, AfterValidator(_zone)]
 _Patterns = Annotated[tuple[_Text, ...], BeforeValidator(_patterns)]
+_Recipients = Annotated[tuple[Annotated[_Text, AfterValidator(_recipient)], ...], BeforeValidator(_words)]
 _Retention = Annotated[Retention, PlainValidator(_retention)]
 
 
@@ -141,6 +157,15 @@ class ForgetSettings(_Section):
     after_backup: bool = True
 
 
+class EncryptionSettings(_Section):
+    """The keys of an encrypted repository: public ones here, of secret ones only where they lie."""
+
+    recipients: _Recipients = ()
+    identity_file: Path | None = None
+    passphrase_file: Path | None = None
+    id_key_file: Path | None = None
+
+
 class LogSettings(_Section):
     """How the log looks and how much is said."""
 
@@ -163,6 +188,7 @@ class Settings(BaseSettings):
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
     forget: ForgetSettings = ForgetSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 
@@ -182,6 +208,17 @@ class Settings(BaseSettings):
     def fifo_dir(self) -> Path:
         """The directory that helpers and backupd share."""
         return self.helper.fifo_dir or self.state_dir / "fifo"
+
+    @property
+    def keys(self) -> Keys:
+        """What an encrypted repository is made and opened with."""
+        given = self.encryption
+        return Keys(
+            recipients=given.recipients,
+            identity_file=given.identity_file,
+            passphrase_file=given.passphrase_file,
+            id_key_file=given.id_key_file or self.state_dir / "id_key",
+        )
 
     @property
     def defaults(self) -> Policy:

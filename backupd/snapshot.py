@@ -98,6 +98,7 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     collapsed_from: str | None = None
     required_features: tuple[str, ...] = field(default=())
+    encrypted: bool = False
 
     @property
     def stem(self) -> str:
@@ -117,7 +118,7 @@ class Manifest:
     @property
     def index_key(self) -> str:
         """The index's key in a storage."""
-        return f"{self.stem}.index.zst"
+        return index_key(self.stem, encrypted=self.encrypted)
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as JSON values."""
@@ -125,6 +126,8 @@ class Manifest:
         if self.collapsed_from is None:
             del values["collapsed_from"]
         values["started"], values["finished"] = _timestamp(self.started), _timestamp(self.finished)
+        if not self.encrypted:
+            del values["encrypted"]
         return {"format": FORMAT, **values}
 
     def encode(self) -> builtins.bytes:
@@ -172,6 +175,11 @@ def prefix(host: str, volume: str) -> str:
     return f"snapshots/{host}/{volume}/"
 
 
+def index_key(stem: str, *, encrypted: bool) -> str:
+    """The key of the index of the snapshot whose keys begin with `stem`."""
+    return f"{stem}.index.zst.age" if encrypted else f"{stem}.index.zst"
+
+
 def _manifest(values: Mapping[str, Any]) -> Manifest:
     compose = values["compose"]
     quiesced, tar = values["quiesced"], values["tar"]
@@ -196,6 +204,7 @@ def _manifest(values: Mapping[str, Any]) -> Manifest:
         redacted=tuple(values["redacted"]),
         warnings=tuple(values["warnings"]),
         collapsed_from=_optional(values.get("collapsed_from")),
+        encrypted=bool(values.get("encrypted")),
     )
 
 

@@ -39,7 +39,7 @@ def connected(settings: Settings) -> Iterator[Engine]:
 def opened(settings: Settings) -> Iterator[Repository]:
     """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
     with closing(open_storage(settings.storage)) as storage:
-        yield Repository.open(storage)
+        yield Repository.open(storage, settings.keys)
 
 
 @contextmanager

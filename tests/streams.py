@@ -57,6 +57,7 @@ def save(
     volume: str = "data",
     snapshot: str | None = None,
     piece: int = 1024 * 1024,
+    concealed: Mapping[str, str] | None = None,
     **facts: Any,
 ) -> Manifest:
     """Save a tar stream as a snapshot, as a backup does, without an engine; `facts` are the manifest's."""
@@ -64,7 +65,11 @@ def save(
     snapshot = snapshot or new_id(now)
     with repository.begin(host=host, volume=volume, snapshot=snapshot) as writer:
         content = writer.store(
-            BytesSource(stream, piece=piece), at_end=lambda: None, progress=silent, cancel=threading.Event()
+            BytesSource(stream, piece=piece),
+            concealed=concealed,
+            at_end=lambda: None,
+            progress=silent,
+            cancel=threading.Event(),
         )
         manifest = Manifest(
             snapshot=snapshot,
@@ -81,6 +86,7 @@ def save(
             sidecars=content.sidecars,
             outcome="ok",
             tool="backupd test",
+            encrypted=repository.encrypted,
         )
         manifest = replace(manifest, **facts)
         writer.commit(manifest)

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
-from backupd.repository.codec import FRAME_LIMIT_BYTES, Codec
+from backupd.repository.codec import Codec
 from backupd.storage.base import Buffer, Storage
 
-_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})\.zst")
+_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})\.zst(?:\.age)?")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ChunkStore:
         if chunk is None:
             raise ObjectDamaged(f"{key} is no chunk")
         try:
-            frame = self._storage.get(key, limit_bytes=FRAME_LIMIT_BYTES)
+            frame = self._storage.get(key, limit_bytes=self._codec.limit_bytes)
         except ObjectNotFound as error:
             raise ObjectDamaged(f"chunk {key} is missing") from error
         return self._codec.decode(frame, chunk=chunk, key=key)

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import json
 import re
-import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 
 from backupd.errors import (
     BackupdError,
+    ConfigError,
     IntegrityError,
+    ObjectDamaged,
     ObjectNotFound,
     RepositoryError,
     RepositoryMissing,
-    RepositoryUnsupported,
     SnapshotNotFound,
     UsageError,
 )
-from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.repository.chunks import ChunkStore
 from backupd.repository.codec import Codec
+from backupd.repository.encryption import Encryption
 from backupd.repository.history import ACCEPTED, Entry
+from backupd.repository.keys import Keys, write_id_key
+from backupd.repository.marker import MARKER, new_marker, read_marker
 from backupd.repository.reader import SnapshotReader
+from backupd.repository.sealed import SealedCodec
 from backupd.repository.writer import SnapshotWriter
-from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, decode, parse_object
+from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode
 from backupd.storage.base import Storage
 
-MARKER = "backupd.json"
+_NO_KEYS = Keys()
 _MANIFEST_KEY = re.compile(r"snapshots/([^/]+)/([^/]+)/([^/]+)\.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -50,32 +52,34 @@ class _Place:
 class Repository:
     """An opened repository."""
 
-    def __init__(self, storage: Storage, identity: str) -> None:
+    def __init__(self, storage: Storage, identity: str, encryption: Encryption | None = None) -> None:
         self.storage = storage
-        self.chunks = ChunkStore(storage, Codec())
+        self.chunks = ChunkStore(storage, SealedCodec(encryption) if encryption else Codec())
         self.id = identity
+        self._encryption = encryption
 
     @classmethod
-    def init(cls, storage: Storage) -> Repository:
-        """Make a repository in a storage that holds none; `RepositoryError` where one is already."""
+    def init(cls, storage: Storage, keys: Keys = _NO_KEYS) -> Repository:
+        """Make a repository in a storage that holds none; `RepositoryError` where one is already.
+
+        With recipients or a passphrase it is encrypted, and its id_key is written to `keys.id_key_file`
+        before anything is stored.
+        """
         if storage.exists(MARKER):
             raise RepositoryError(f"{storage.location} is a repository already", hint="use it as it is")
-        marker = {
-            "format": FORMAT,
-            "id": str(uuid.uuid4()),
-            "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "required_features": [],
-            "encryption": None,
-            "chunker": {"algorithm": "fastcdc", "min": CDC_MIN, "average": CDC_AVERAGE, "max": CDC_MAX},
-        }
-        storage.put("README.txt", resources.files(__package__).joinpath("README.txt").read_bytes())
-        storage.put(MARKER, json.dumps(marker, indent=1).encode() + b"\n")
-        storage.flush()
-        return cls.open(storage)
+        marker, id_key = new_marker(keys, location=storage.location)
+        with _kept(id_key, keys):
+            storage.put("README.txt", resources.files(__package__).joinpath("README.txt").read_bytes())
+            storage.put(MARKER, marker)
+            storage.flush()
+        return cls.open(storage, keys)
 
     @classmethod
-    def open(cls, storage: Storage) -> Repository:
-        """The repository on a storage; `RepositoryMissing` or `RepositoryUnsupported` otherwise."""
+    def open(cls, storage: Storage, keys: Keys = _NO_KEYS) -> Repository:
+        """The repository on a storage; `RepositoryMissing` or `RepositoryUnsupported` otherwise.
+
+        `KeyMissing` or `WrongKey` unless `keys` are what an encrypted one takes: see `read_marker`.
+        """
         try:
             data = storage.get(MARKER, limit_bytes=MANIFEST_LIMIT_BYTES)
         except ObjectNotFound:
@@ -83,14 +87,13 @@ class Repository:
                 f"{storage.location} is not a repository",
                 hint="is the right disk mounted there? to make a new repository: backupd init",
             ) from None
-        marker = parse_object(data, key=MARKER)
-        check_format(marker, key=MARKER)
-        if marker.get("encryption") is not None:
-            raise RepositoryUnsupported(
-                f"{storage.location} is encrypted, which this version cannot read",
-                hint="use the backupd version that wrote it",
-            )
-        return cls(storage, str(marker.get("id")))
+        marker = read_marker(data, keys, location=storage.location)
+        return cls(storage, marker.id, marker.encryption)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what is stored can be read with an identity only."""
+        return self._encryption is not None
 
     def begin(self, *, host: str, volume: str, snapshot: str) -> SnapshotWriter:
         """A writer for a new snapshot of a host's volume."""
@@ -100,11 +103,13 @@ class Repository:
                     f"{name!r} cannot be part of a snapshot's name",
                     hint="use letters, digits, _ . and -, a letter or digit first; see the setting `host`",
                 )
-        return SnapshotWriter(self.storage, self.chunks, host=host, volume=volume, snapshot=snapshot)
+        return SnapshotWriter(
+            self.storage, self.chunks, self._encryption, host=host, volume=volume, snapshot=snapshot
+        )
 
     def reader(self, manifest: Manifest) -> SnapshotReader:
         """A reader of a snapshot."""
-        return SnapshotReader(self.storage, self.chunks, manifest)
+        return SnapshotReader(self.storage, self.chunks, self._encryption, manifest)
 
     def latest_id(self, host: str, volume: str) -> str | None:
         """The id of the newest snapshot of a host's volume."""
@@ -153,7 +158,7 @@ class Repository:
         for place in sorted(
             places, key=lambda place: (place.snapshot < before, place.snapshot), reverse=True
         ):
-            with contextlib.suppress(IntegrityError, RepositoryError, ObjectNotFound):
+            with suppress(IntegrityError, RepositoryError, ObjectNotFound):
                 entry = Entry(self._load(place.key), place.accepted)
                 if entry.good:
                     return entry.manifest
@@ -198,7 +203,13 @@ class Repository:
         return max(self._places(host, volume), key=lambda place: place.snapshot, default=None)
 
     def _load(self, key: str) -> Manifest:
-        return decode(self.storage.get(key, limit_bytes=MANIFEST_LIMIT_BYTES), key=key)
+        data = self.storage.get(key, limit_bytes=MANIFEST_LIMIT_BYTES)
+        if self._encryption is None:
+            return decode(data, key=key)
+        manifest = decode(self._encryption.verify("manifest", data, key=key), key=key)
+        if manifest.key != key or not manifest.encrypted:
+            raise ObjectDamaged(f"{key} is the manifest of another snapshot, {manifest.key}")
+        return manifest
 
     def _places(self, host: str | None, volume: str | None) -> Iterator[_Place]:
         prefix = "snapshots/" if host is None else f"snapshots/{host}/"
@@ -227,6 +238,22 @@ class Repository:
         return SnapshotNotFound(
             f"{volume} has no snapshots", hint=f"did you mean {' or '.join(near)}?" if near else None
         )
+
+
+@contextmanager
+def _kept(id_key: bytes | None, keys: Keys) -> Iterator[None]:
+    """The id_key is in its file; not any more if storing the marker failed."""
+    if id_key is None:
+        yield
+        return
+    if keys.id_key_file is None:
+        raise ConfigError("there is no place for the id_key", hint="set encryption.id_key_file")
+    write_id_key(keys.id_key_file, id_key)
+    try:
+        yield
+    except BackupdError:
+        keys.id_key_file.unlink()
+        raise
 
 
 def _only(places: list[_Place], selector: str) -> _Place:

@@ -14,10 +14,11 @@ from backupd.progress import Progress, Tally
 from backupd.repository import index
 from backupd.repository.chunker import Cutter, require_native
 from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.repository.encryption import Encryption
 from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.tarstream import Member
-from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, prefix
+from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, index_key, prefix
 from backupd.storage.base import Storage
 
 
@@ -35,9 +36,17 @@ class SnapshotWriter:
     """A context in which one snapshot comes to be. Left without `commit`, it leaves no snapshot."""
 
     def __init__(
-        self, storage: Storage, chunks: ChunkStore, *, host: str, volume: str, snapshot: str
+        self,
+        storage: Storage,
+        chunks: ChunkStore,
+        encryption: Encryption | None,
+        *,
+        host: str,
+        volume: str,
+        snapshot: str,
     ) -> None:
         require_native()
+        self._encryption = encryption
         self._storage = storage
         self._chunks = chunks
         self._stem = f"{prefix(host, volume)}{snapshot}"
@@ -62,10 +71,22 @@ class SnapshotWriter:
             self._storage.flush()
 
     def store(
-        self, source: Source, *, at_end: Callable[[], None], progress: Progress, cancel: threading.Event
+        self,
+        source: Source,
+        *,
+        concealed: Mapping[str, str] | None = None,
+        at_end: Callable[[], None],
+        progress: Progress,
+        cancel: threading.Event,
     ) -> Content:
-        """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`."""
-        with SidecarWriter() as keys, SidecarWriter() as members:
+        """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`.
+
+        `concealed` is kept where only an identity reads it; for a repository that is not encrypted there is
+        no such place, and it must be empty.
+        """
+        with SidecarWriter() as keys, SidecarWriter(self._encryption) as members:
+            if self._encryption:
+                members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
             pipeline = Pipeline(self._chunks, Cutter(tally.member))
             for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
@@ -73,14 +94,17 @@ class SnapshotWriter:
                 tally.chunk(chunk)
             sidecars = Sidecars(
                 chunks=keys.put(self._storage, f"{self._stem}.chunks.zst"),
-                index=members.put(self._storage, f"{self._stem}.index.zst"),
+                index=members.put(self._storage, index_key(self._stem, encrypted=bool(self._encryption))),
             )
         self._storage.flush()
         return tally.content(sidecars)
 
     def commit(self, manifest: Manifest) -> None:
         """Make the snapshot exist. Everything the manifest names must have been stored by `store`."""
-        if not self._storage.put(manifest.key, manifest.encode()):
+        data = manifest.encode()
+        if self._encryption:
+            data = self._encryption.sign("manifest", data)
+        if not self._storage.put(manifest.key, data):
             raise RepositoryError(f"snapshot {manifest.snapshot} exists already", hint="run the backup again")
         self._storage.flush()
 

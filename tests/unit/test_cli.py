@@ -15,6 +15,7 @@ from backupd.cli import main
 from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
+from tests.keys import age_pair
 
 COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "forget")
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -124,6 +125,36 @@ def test_init_makes_a_repository_once(storage: Path, capsys: pytest.CaptureFixtu
     assert (storage / "backupd.json").exists()
     assert main(["init"]) == 1
     assert "already" in capsys.readouterr().err
+
+
+def test_init_makes_an_encrypted_repository_and_says_where_its_key_is(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """I21: the path of the id_key and what to do with it, not the key; a bad recipient makes nothing."""
+    monkeypatch.setenv("BACKUPD_ENCRYPTION__RECIPIENTS", "age1nonsense")
+    assert main(["init"]) == 2
+    assert "age1nonsense" in capsys.readouterr().err
+    assert not storage.exists()
+    monkeypatch.setenv("BACKUPD_ENCRYPTION__RECIPIENTS", age_pair(tmp_path).recipient)
+    assert main(["init"]) == 0
+    told = capsys.readouterr().err
+    id_key = tmp_path / "state" / "id_key"
+    assert str(id_key) in told
+    assert "another host" in told
+    assert id_key.read_text().strip() not in told
+    assert main(["snapshots"]) == 0
+
+
+def test_a_repository_that_is_not_encrypted_needs_no_pyrage(storage: Path) -> None:
+    """What only some need is loaded by them alone."""
+    assert main(["init"]) == 0
+    program = (
+        "import sys\n"
+        "from backupd.cli import main\n"
+        "assert main(['snapshots']) == 0\n"
+        "assert 'pyrage' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
