@@ -127,6 +127,12 @@ def _export(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _prune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -180,5 +186,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd export 20261123T0200 -o shop.tar\n"
         "backupd export 20261123T0200 etc/app.conf -o -",
         _export,
+    ),
+    "prune": (
+        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
+        _prune,
     ),
 }

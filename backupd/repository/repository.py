@@ -24,6 +24,7 @@ from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.repository.chunks import ChunkStore
 from backupd.repository.codec import Codec
 from backupd.repository.reader import SnapshotReader
+from backupd.repository.sessions import sessions
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, decode, parse_object
 from backupd.storage.base import Storage
@@ -171,10 +172,15 @@ class Repository:
         prefix = "snapshots/" if host is None else f"snapshots/{host}/"
         if host is not None and volume is not None:
             prefix = f"{prefix}{volume}/"
-        for info in self.storage.list(prefix):
-            match = _MANIFEST_KEY.fullmatch(info.key)
-            if match and (volume is None or match[2] == volume):
-                yield _Place(info.key, match[1], match[2], match[3])
+        matches = [
+            match for info in self.storage.list(prefix) if (match := _MANIFEST_KEY.fullmatch(info.key))
+        ]
+        # After the manifests: a writer that collectors did not wait for may have put one of these since.
+        writing = sessions(self.storage, prefix.removeprefix("snapshots/"))
+        for match in matches:
+            session = writing.get("/".join(match.groups()))
+            if (volume is None or match[2] == volume) and (session is None or session.counts):
+                yield _Place(match[0], match[1], match[2], match[3])
 
     def _unknown(self, volume: str | None, host: str | None) -> SnapshotNotFound:
         places = list(self._places(None, None))
