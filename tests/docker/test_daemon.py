@@ -272,3 +272,15 @@ def test_idle_daemon_stays_small(
     status = Path(f"/proc/{daemon.process.pid}/status").read_text(encoding="ascii")
     resident_kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
     assert resident_kib < 100_000
+
+
+def test_the_daemon_prunes_by_itself(
+    program: Program, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a schedule of its own, also what others have condemned, and it ends in order."""
+    monkeypatch.setenv("BACKUPD_PRUNE__SCHEDULE", EACH_SECOND)
+    monkeypatch.setenv("BACKUPD_PRUNE__GRACE", "0s")
+    daemon = start_daemon()
+    daemon.wait_for("prune finished", outcome="ok")
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert not daemon.logged("prune failed")
