@@ -42,8 +42,8 @@ POINTS = [
     "delete chunks/",
     "delete sessions/",
     "flush",
-    "the end",
 ]
+STOPS = st.just("the end") | st.sampled_from(POINTS)
 GRACE = timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -87,7 +87,7 @@ class Collection(RuleBasedStateMachine):
     @rule(
         host=st.sampled_from(["one", "two"]),
         contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=2),
-        point=st.sampled_from(POINTS),
+        point=STOPS,
     )
     def begin_to_write(self, host: str, contents: list[bytes], point: str) -> None:
         """A backup; its host remembers what it has stored, and does not look for it again."""
@@ -105,7 +105,7 @@ class Collection(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from(["collector one", "collector two"]),
         grace=st.sampled_from([timedelta(), GRACE]),
-        point=st.sampled_from(POINTS),
+        point=STOPS,
     )
     def begin_to_collect(self, name: str, grace: timedelta, point: str) -> None:
         """A prune."""
@@ -113,7 +113,7 @@ class Collection(RuleBasedStateMachine):
             self._start(name, lambda view: collect(view, grace), point)
 
     @precondition(lambda self: self.actors)
-    @rule(data=st.data(), point=st.sampled_from(POINTS))
+    @rule(data=st.data(), point=STOPS)
     def go_on(self, data: st.DataObject, point: str) -> None:
         """Somebody goes on, to such a call or to the end."""
         actor = self.actors[data.draw(st.sampled_from(sorted(self.actors)))]
@@ -157,6 +157,12 @@ class Collection(RuleBasedStateMachine):
     def the_storages_clock_jumps(self, by: timedelta) -> None:
         """Sessions fall silent, grace periods end, or have not begun."""
         self.now += by
+
+    @rule(silent=st.booleans())
+    def a_prune_passes(self, silent: bool) -> None:
+        """One that nobody interrupts, when everybody has been silent for a day, or not."""
+        self.now += SILENT if silent else timedelta()
+        collect(self.storage, timedelta())
 
     @precondition(lambda self: not self.actors)
     @rule()
