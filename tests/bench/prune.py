@@ -1,4 +1,4 @@
-"""How long a prune takes: a fifth of 100,000 chunks on a local disk. `python -m tests.bench.prune DIRECTORY`."""
+"""How long a prune of a fifth of 100,000 chunks takes: `python -m tests.bench.prune [DIRECTORY]`."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from backupd.repository.sessions import SILENT
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import Chunks, Manifest, Quiesced, Sidecars, Sizes, Tar
+from backupd.storage.base import Storage
 from backupd.storage.memory import MemoryStorage
 from backupd.volume import Volume
 from tests.faults import Crash
@@ -220,21 +221,33 @@ class Collection(RuleBasedStateMachine):
 
 def write(view: OwnView, host: str, snapshot: str, contents: list[bytes], cache: dict[str, str]) -> None:
     """A backup as `SnapshotWriter` makes it, of chunks that need no pipeline."""
-    repository = Repository(view, "x")
-    with SnapshotWriter(view, repository.chunks, host=host, volume="v", snapshot=snapshot) as writer:
-        with SidecarWriter() as keys, SidecarWriter() as members:
-            stored = {}
-            for content in contents:
-                key = _store(writer, content, cache)
-                stored[hashlib.sha256(content).hexdigest()] = key
-                keys.add(key.encode())
-            sidecars = Sidecars(
-                chunks=keys.put(view, f"snapshots/{host}/v/{snapshot}.chunks.zst"),
-                index=members.put(view, f"snapshots/{host}/v/{snapshot}.index.zst"),
-            )
+    stored = {}
+    chunks = Repository(view, "x").chunks
+    with SnapshotWriter(view, chunks, host=host, volume="v", snapshot=snapshot) as writer:
+        for content in contents:
+            stored[hashlib.sha256(content).hexdigest()] = _store(writer, content, cache)
+        sidecars = _sidecars(view, f"snapshots/{host}/v/{snapshot}", list(stored.values()))
         view.flush()
         cache.update(stored)
         writer.commit(replace(MANIFEST, host=host, snapshot=snapshot, sidecars=sidecars))
+
+
+def write_chunks(storage: Storage, host: str, snapshot: str, keys: list[str]) -> None:
+    """A snapshot of chunks that are stored already."""
+    chunks = Repository(storage, "x").chunks
+    with SnapshotWriter(storage, chunks, host=host, volume="v", snapshot=snapshot) as writer:
+        sidecars = _sidecars(storage, f"snapshots/{host}/v/{snapshot}", keys)
+        storage.flush()
+        writer.commit(replace(MANIFEST, host=host, snapshot=snapshot, sidecars=sidecars))
+
+
+def _sidecars(storage: Storage, stem: str, keys: list[str]) -> Sidecars:
+    with SidecarWriter() as lines, SidecarWriter() as members:
+        for key in keys:
+            lines.add(key.encode())
+        return Sidecars(
+            chunks=lines.put(storage, f"{stem}.chunks.zst"), index=members.put(storage, f"{stem}.index.zst")
+        )
 
 
 def _store(writer: SnapshotWriter, content: bytes, cache: dict[str, str]) -> str:

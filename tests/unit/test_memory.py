@@ -25,7 +25,7 @@ def _peak_mb(directory: Path, count: int, size: int) -> int:
 
 @pytest.mark.parametrize(("lists", "length"), [(2000, 100), (50, 4000)], ids=["many lists", "long lists"])
 def test_planning_a_prune_takes_bounded_memory(lists: int, length: int) -> None:
-    """I13: about 40 bytes for each chunk, not a Python object; 200,000 chunks fit into 40 MB."""
+    """I13: what is read ahead, and some 40 bytes for each chunk, however often it is named."""
     command = [sys.executable, "-m", "tests.unit.marks_probe", "200000", str(lists), str(length)]
     told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    assert told["megabytes"] < 40
+    assert told["megabytes"] < 80
