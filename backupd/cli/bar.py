@@ -19,15 +19,15 @@ from rich.text import Text
 from backupd.cli.words import size
 
 
-def make_bar() -> Progress:
-    """A bar on standard error for a task that has `members`, and bytes as its measure."""
+def make_bar(things: str) -> Progress:
+    """A bar on standard error for a task that counts `things` in its `members`, and bytes as its measure."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         _Size(),
         TransferSpeedColumn(),
-        TextColumn("{task.fields[members]} files"),
+        TextColumn(f"{{task.fields[members]}} {things}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),

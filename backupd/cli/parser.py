@@ -158,6 +158,12 @@ def _forget(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _prune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -219,5 +225,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget --snapshot 20261123T0200\n"
         "backupd forget shop_uploads --accept-collapse",
         _forget,
+    ),
+    "prune": (
+        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
+        _prune,
     ),
 }

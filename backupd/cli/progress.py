@@ -13,15 +13,15 @@ from backupd.progress import Progress, Tally, silent
 
 
 @contextmanager
-def shown(title: str) -> Iterator[Progress]:
-    """Where an operation reports to; drawn on standard error if that is a terminal."""
+def shown(title: str, *, things: str = "files") -> Iterator[Progress]:
+    """Where an operation reports to; drawn on standard error if that is a terminal, counting `things`."""
     if not sys.stderr.isatty():
         yield silent
         return
     # Not above: where nothing is drawn, nobody waits for rich.
     from backupd.cli.bar import make_bar
 
-    with make_bar() as bar:
+    with make_bar(things) as bar:
         task = bar.add_task(title, total=None, members=0)
 
         def report(tally: Tally) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
+from backupd.repository.chunkkeys import chunk_of, stem_of
 from backupd.repository.codec import Codec
+from backupd.repository.condemned import Condemned
 from backupd.storage.base import Buffer, Storage
 
-_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})\.zst(?:\.age)?")
+__all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
 
 
 @dataclass(frozen=True)
@@ -21,35 +23,59 @@ class StoredChunk:
     stored_bytes: int
 
 
-def chunk_of(key: str) -> str | None:
-    """The id of the chunk that is stored under `key`; None if no chunk can be."""
-    match = _KEY.fullmatch(key)
-    return match[2] if match else None
-
-
 class ChunkStore:
     """Reads and stores chunks; any thread may use it."""
 
-    def __init__(self, storage: Storage, codec: Codec) -> None:
+    def __init__(self, storage: Storage, codec: Codec, condemned: Condemned | None = None) -> None:
         self._storage = storage
         self._codec = codec
+        self._condemned = condemned or Condemned()
+
+    def avoiding(self, condemned: Condemned) -> ChunkStore:
+        """The same chunks for a writer, to whom condemned keys are absent."""
+        return ChunkStore(self._storage, self._codec, condemned)
 
     def store(self, data: Buffer) -> StoredChunk:
         """Have the storage hold this content; whether durably, its `flush` will tell."""
-        chunk = self._codec.identify(data)
-        key = f"chunks/{chunk[:2]}/{chunk}{self._codec.suffix}"
+        key = self._condemned.key_for(self._codec.identify(data), self._codec.suffix)
         if self._storage.exists(key):
             return StoredChunk(key, len(data), 0)
         frame = self._codec.encode(data)
         return StoredChunk(key, len(data), len(frame) if self._storage.put(key, frame) else 0)
 
     def load(self, key: str) -> bytes:
-        """The content of the chunk under `key`; `ObjectDamaged` where it is missing or anything else."""
+        """The content of the chunk under `key`, or under another key of the same chunk.
+
+        `ObjectDamaged`, about `key`, where it is missing or anything else and no other key has it.
+        """
         chunk = chunk_of(key)
         if chunk is None:
             raise ObjectDamaged(f"{key} is no chunk")
+        try:
+            return self._read(key, chunk)
+        except ObjectDamaged:
+            for other in self._others(key, chunk):
+                try:
+                    return self._read(other, chunk)
+                except ObjectDamaged:
+                    continue
+            raise
+
+    def present(self, key: str) -> bool:
+        """Whether there is an object under `key`, or under another key of the same chunk; it is not read."""
+        if self._storage.exists(key):
+            return True
+        chunk = chunk_of(key)
+        return chunk is not None and next(self._others(key, chunk), None) is not None
+
+    def _read(self, key: str, chunk: str) -> bytes:
         try:
             frame = self._storage.get(key, limit_bytes=self._codec.limit_bytes)
         except ObjectNotFound as error:
             raise ObjectDamaged(f"chunk {key} is missing") from error
         return self._codec.decode(frame, chunk=chunk, key=key)
+
+    def _others(self, key: str, chunk: str) -> Iterator[str]:
+        for info in self._storage.list(f"{stem_of(chunk)}."):
+            if info.key != key and chunk_of(info.key) == chunk:
+                yield info.key

@@ -29,6 +29,7 @@ from backupd.repository.keys import Keys, write_id_key
 from backupd.repository.marker import MARKER, new_marker, read_marker
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.sealed import SealedCodec
+from backupd.repository.sessions import sessions
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode
 from backupd.storage.base import Storage
@@ -216,14 +217,20 @@ class Repository:
         if host is not None and volume is not None:
             prefix = f"{prefix}{volume}/"
         # A mark is listed before its manifest: .accepted, then .json.
-        mark = ""
+        mark, places = "", []
         for info in self.storage.list(prefix):
             if info.key.endswith(ACCEPTED):
                 mark = info.key
             match = _MANIFEST_KEY.fullmatch(info.key)
             if match and (volume is None or match[2] == volume):
                 accepted = mark == info.key.removesuffix(".json") + ACCEPTED
-                yield _Place(info.key, match[1], match[2], match[3], accepted)
+                places.append(_Place(info.key, match[1], match[2], match[3], accepted))
+        # After the manifests: a writer that collectors did not wait for may have put one of these since.
+        writing = sessions(self.storage, prefix.removeprefix("snapshots/"))
+        for place in places:
+            session = writing.get(f"{place.host}/{place.volume}/{place.snapshot}")
+            if session is None or session.counts:
+                yield place
 
     def _unknown(self, volume: str | None, host: str | None) -> SnapshotNotFound:
         places = list(self._places(None, None))

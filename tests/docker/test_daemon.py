@@ -336,3 +336,15 @@ def test_a_machine_that_may_not_forget_does_not(
     assert daemon.stop(signal.SIGTERM) == 0
     assert not daemon.logged("retention applied")
     assert len(program.snapshots(volume)) >= 3
+
+
+def test_the_daemon_prunes_by_itself(
+    program: Program, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a schedule of its own, also what others have condemned, and it ends in order."""
+    monkeypatch.setenv("BACKUPD_PRUNE__SCHEDULE", EACH_SECOND)
+    monkeypatch.setenv("BACKUPD_PRUNE__GRACE", "0s")
+    daemon = start_daemon()
+    daemon.wait_for("prune finished", outcome="ok")
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert not daemon.logged("prune failed")

@@ -15,9 +15,14 @@ from backupd.cli import main
 from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
+from backupd.repository import Repository
+from backupd.storage.local import LocalStorage
 from tests.keys import age_pair
+from tests.streams import noise, save, tar_of
 
-COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "forget")
+COMMANDS = (
+    "run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "forget", "prune",
+)  # fmt: skip
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -254,3 +259,27 @@ def test_date_alone_is_the_end_of_the_day() -> None:
     end = moment("2026-11-23")
     assert (end.date().isoformat(), end.hour, end.minute) == ("2026-11-23", 23, 59)
     assert moment("2026-11-23T14:30:00Z") == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
+
+
+def test_prune_frees_what_no_snapshot_names(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan first, then a confirmation, then chunks are gone; in JSON as well."""
+    assert main(["init"]) == 0
+    with LocalStorage(storage) as opened:
+        repository = Repository.open(opened)
+        forgotten = save(repository, tar_of({"./a": noise(700_000)}))
+        opened.delete(forgotten.key)
+    capsys.readouterr()
+    assert main(["prune", "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["delete"]["chunks"] == 0
+    assert planned["condemn"]["bytes"] > 700_000
+    assert main(["prune"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert main(["prune", "--yes"]) == 0
+    assert "not before" in capsys.readouterr().err
+    monkeypatch.setenv("BACKUPD_PRUNE__GRACE", "0s")
+    assert main(["prune", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deleted"] == planned["condemn"]
+    assert not list(storage.glob("chunks/*/*"))

@@ -4,6 +4,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -260,12 +261,39 @@ def test_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
     settings = load(config, {})
     assert set(shown) == set(Settings.model_fields)
     assert set(shown["volume"][0]) == set(RuleSettings.model_fields)
-    for section in ("helper", "default", "encryption", "forget", "log"):
+    for section in ("helper", "default", "encryption", "forget", "prune", "log"):
         assert set(shown[section]) == set(type(getattr(settings, section)).model_fields)
-    assert (settings.default, settings.forget, settings.log) == (
-        Settings().default,
-        Settings().forget,
-        Settings().log,
-    )
+    for section in ("default", "forget", "prune", "log"):
+        assert getattr(settings, section) == getattr(Settings(), section)
     for key in ("storage", "state_dir", "concurrency", "fifo_dir"):
         assert getattr(settings, key) == getattr(Settings(), key)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [("0s", timedelta(0)), ("90s", timedelta(seconds=90)), ("30m", timedelta(minutes=30)),
+     ("24H", timedelta(hours=24)), (" 7 d ", timedelta(days=7))],
+)  # fmt: skip
+def test_a_duration_is_a_number_with_its_unit(config: Path, text: str, duration: timedelta) -> None:
+    """Seconds, minutes, hours, days."""
+    assert load(config, {"BACKUPD_PRUNE__GRACE": text}).prune.grace == duration
+
+
+@pytest.mark.parametrize("text", ["", "5", "1w", "-1h", "1.5h", "24h 5m"])
+def test_what_is_no_duration_is_refused(config: Path, text: str) -> None:
+    """A number alone could be anything; the error shows how to write it."""
+    error = refused(config, {"BACKUPD_PRUNE__GRACE": text})
+    assert "BACKUPD_PRUNE__GRACE" in error.message
+    assert "24h" in error.message
+
+
+@pytest.mark.parametrize("text", ["never", "", "Never"])
+def test_a_prune_can_be_left_to_another_host(config: Path, text: str) -> None:
+    """For hosts that may put and not delete."""
+    assert load(config, {"BACKUPD_PRUNE__SCHEDULE": text}).prune.schedule is None
+    assert load(config, {}).prune.schedule == "@weekly"
+
+
+def test_a_prunes_schedule_is_checked(config: Path) -> None:
+    """I2."""
+    assert "cron" in refused(config, {"BACKUPD_PRUNE__SCHEDULE": "sometimes"}).message
