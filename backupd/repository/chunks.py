@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
-from backupd.errors import ObjectDamaged, ObjectNotFound
+from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
 from backupd.repository.codec import FRAME_LIMIT_BYTES, Codec
 from backupd.storage.base import Buffer, Storage
 
-_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})\.zst")
+_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})(?:\.[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4})?\.zst")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,20 @@ class ChunkStore:
         return StoredChunk(key, len(data), len(frame) if self._storage.put(key, frame) else 0)
 
     def load(self, key: str) -> bytes:
-        """The content of the chunk under `key`; `ObjectDamaged` where it is missing or anything else."""
+        """The content of the chunk under `key`, or under another key of its id where that one is damaged.
+
+        `ObjectDamaged` where it is missing everywhere or anything else.
+        """
+        try:
+            return self.load_only(key)
+        except (ObjectDamaged, StorageError):
+            for other in self.others(key):
+                with suppress(ObjectDamaged, StorageError):
+                    return self.load_only(other)
+            raise
+
+    def load_only(self, key: str) -> bytes:
+        """The content of the chunk under this very key; see `load`."""
         chunk = chunk_of(key)
         if chunk is None:
             raise ObjectDamaged(f"{key} is no chunk")
@@ -53,3 +67,10 @@ class ChunkStore:
         except ObjectNotFound as error:
             raise ObjectDamaged(f"chunk {key} is missing") from error
         return self._codec.decode(frame, chunk=chunk, key=key)
+
+    def others(self, key: str) -> list[str]:
+        """The other keys under which the content of this chunk may be, as listed."""
+        if (chunk := chunk_of(key)) is None:
+            return []
+        infos = self._storage.list(f"chunks/{chunk[:2]}/{chunk}.")
+        return [info.key for info in infos if info.key != key and chunk_of(info.key) == chunk]

@@ -14,6 +14,9 @@ CHUNK_LIMIT_BYTES = 8 * 1024 * 1024
 FRAME_LIMIT_BYTES = CHUNK_LIMIT_BYTES + CHUNK_LIMIT_BYTES // 128
 """No frame of a chunk is larger: zstd adds less than 1 % to what it cannot compress."""
 
+FRAME_MIN_BYTES = 14
+"""No frame of a chunk is smaller: that of one byte, its size and its checksum."""
+
 LEVEL = 3
 _DAMAGED_HINT = "restore an earlier snapshot, or bring this object back from a copy of the repository"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
+from pathlib import Path
 
 from backupd.errors import (
     BackupdError,
@@ -20,12 +21,14 @@ from backupd.errors import (
     SnapshotNotFound,
     UsageError,
 )
+from backupd.repository.cache import Cache
 from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.repository.chunks import ChunkStore
 from backupd.repository.codec import Codec
+from backupd.repository.manifests import Manifests
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.writer import SnapshotWriter
-from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, decode, parse_object
+from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, parse_object, prefix
 from backupd.storage.base import Storage
 
 MARKER = "backupd.json"
@@ -34,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where one manifest lies."""
 
     key: str
@@ -46,10 +49,12 @@ class _Place:
 class Repository:
     """An opened repository."""
 
-    def __init__(self, storage: Storage, identity: str) -> None:
+    def __init__(self, storage: Storage, identity: str, cache: Cache) -> None:
         self.storage = storage
+        self.cache = cache
         self.chunks = ChunkStore(storage, Codec())
         self.id = identity
+        self._manifests = Manifests(storage, cache)
 
     @classmethod
     def init(cls, storage: Storage) -> Repository:
@@ -70,8 +75,17 @@ class Repository:
         return cls.open(storage)
 
     @classmethod
-    def open(cls, storage: Storage) -> Repository:
-        """The repository on a storage; `RepositoryMissing` or `RepositoryUnsupported` otherwise."""
+    def open(
+        cls,
+        storage: Storage,
+        *,
+        caches: Path | None = None,
+        note: Callable[[str], object] = lambda text: None,
+    ) -> Repository:
+        """The repository on a storage; `RepositoryMissing` or `RepositoryUnsupported` otherwise.
+
+        `caches` is a directory for what this machine remembers; `note` hears of trouble there.
+        """
         try:
             data = storage.get(MARKER, limit_bytes=MANIFEST_LIMIT_BYTES)
         except ObjectNotFound:
@@ -86,7 +100,13 @@ class Repository:
                 f"{storage.location} is encrypted, which this version cannot read",
                 hint="use the backupd version that wrote it",
             )
-        return cls(storage, str(marker.get("id")))
+        identity = str(marker.get("id"))
+        path = caches / f"{identity}.sqlite" if caches and _NAME.fullmatch(identity) else None
+        return cls(storage, identity, Cache(path, note))
+
+    def close(self) -> None:
+        """Let go of the cache; the storage is the caller's."""
+        self.cache.close()
 
     def begin(self, *, host: str, volume: str, snapshot: str) -> SnapshotWriter:
         """A writer for a new snapshot of a host's volume."""
@@ -110,7 +130,7 @@ class Repository:
     def latest(self, host: str, volume: str) -> Manifest | None:
         """The newest snapshot of a host's volume."""
         newest = self._newest(host, volume)
-        return self._load(newest.key) if newest else None
+        return self.load(newest) if newest else None
 
     def snapshots(
         self,
@@ -120,14 +140,18 @@ class Repository:
         damaged: Callable[[BackupdError], None] | None = None,
     ) -> list[Manifest]:
         """The snapshots, oldest first. An unreadable manifest raises, or is handed to `damaged`."""
+        places = sorted(self.places(host, volume), key=lambda place: place.snapshot)
         manifests = []
-        for place in sorted(self._places(host, volume), key=lambda place: place.snapshot):
-            try:
-                manifests.append(self._load(place.key))
-            except BackupdError as error:
-                if damaged is None:
-                    raise
-                damaged(error)
+        keys = [place.key for place in places]
+        if host is None and volume is None:
+            self._manifests.forget_all_but(keys)
+        for found in self._manifests.load_all(_prefix(host, volume), keys):
+            if isinstance(found, Manifest):
+                manifests.append(found)
+            elif damaged is None:
+                raise found
+            else:
+                damaged(found)
         return manifests
 
     def find(
@@ -142,11 +166,11 @@ class Repository:
 
         `SnapshotNotFound` where there is none, or where several match; the message names what there is.
         """
-        places = sorted(self._places(host, volume), key=lambda place: place.snapshot)
+        places = sorted(self.places(host, volume), key=lambda place: place.snapshot)
         if not places:
-            raise self._unknown(volume, host)
+            raise self.unknown(volume, host)
         if selector != "latest":
-            return self._load(_only(places, selector).key)
+            return self.load(_only(places, selector))
         owners = sorted({(place.host, place.volume) for place in places})
         if len(owners) > 1:
             names = ", ".join(f"{owner} ({name})" for owner, name in owners)
@@ -159,25 +183,25 @@ class Repository:
                 f"{volume} has no snapshot as old as that; the oldest is {places[0].snapshot}",
                 hint="see `backupd snapshots`",
             )
-        return self._load(earlier[-1].key)
+        return self.load(earlier[-1])
 
-    def _newest(self, host: str, volume: str) -> _Place | None:
-        return max(self._places(host, volume), key=lambda place: place.snapshot, default=None)
+    def _newest(self, host: str, volume: str) -> Place | None:
+        return max(self.places(host, volume), key=lambda place: place.snapshot, default=None)
 
-    def _load(self, key: str) -> Manifest:
-        return decode(self.storage.get(key, limit_bytes=MANIFEST_LIMIT_BYTES), key=key)
+    def load(self, place: Place) -> Manifest:
+        """The manifest at a place, from the storage itself."""
+        return self._manifests.load(place.key)
 
-    def _places(self, host: str | None, volume: str | None) -> Iterator[_Place]:
-        prefix = "snapshots/" if host is None else f"snapshots/{host}/"
-        if host is not None and volume is not None:
-            prefix = f"{prefix}{volume}/"
-        for info in self.storage.list(prefix):
+    def places(self, host: str | None = None, volume: str | None = None) -> Iterator[Place]:
+        """Where the manifests lie, whatever they hold, in the order of their keys."""
+        for info in self.storage.list(_prefix(host, volume)):
             match = _MANIFEST_KEY.fullmatch(info.key)
             if match and (volume is None or match[2] == volume):
-                yield _Place(info.key, match[1], match[2], match[3])
+                yield Place(info.key, match[1], match[2], match[3])
 
-    def _unknown(self, volume: str | None, host: str | None) -> SnapshotNotFound:
-        places = list(self._places(None, None))
+    def unknown(self, volume: str | None, host: str | None) -> SnapshotNotFound:
+        """The error that says that there are no such snapshots, and what there is."""
+        places = list(self.places(None, None))
         if volume is None or not places:
             return SnapshotNotFound("the repository has no snapshots" + (f" of host {host}" if host else ""))
         if hosts := sorted({place.host for place in places if place.volume == volume}):
@@ -191,7 +215,14 @@ class Repository:
         )
 
 
-def _only(places: list[_Place], selector: str) -> _Place:
+def _prefix(host: str | None, volume: str | None) -> str:
+    """What the keys begin with of all that belongs to these snapshots, and maybe to others."""
+    if host is None:
+        return "snapshots/"
+    return f"snapshots/{host}/" if volume is None else prefix(host, volume)
+
+
+def _only(places: list[Place], selector: str) -> Place:
     matches = [place for place in places if place.snapshot.startswith(selector)]
     if len(matches) == 1:
         return matches[0]

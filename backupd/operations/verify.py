@@ -1,0 +1,64 @@
+"""Prove that the repository is whole, and have damage mended by the backups to come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from backupd.errors import StorageError
+from backupd.progress import Progress
+from backupd.repository import Repository
+from backupd.repository.check import Check, Counts
+from backupd.repository.finding import Finding
+from backupd.repository.inventory import Inventory
+from backupd.repository.repository import Place
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification came through; how many damaged chunks it marked, or why it could not."""
+
+    counts: Counts
+    marked: int
+    unmarked: StorageError | None
+
+
+def verify(
+    repository: Repository,
+    *,
+    host: str | None = None,
+    volumes: Sequence[str] = (),
+    share: float = 0.0,
+    found: Callable[[Finding], None],
+    progress: Progress,
+    cancel: threading.Event,
+) -> Verified:
+    """Check the snapshots of a host and of these volumes (all, where none are named).
+
+    `share` (0 to 1) of what their chunks take is read and hashed, what was read longest ago first. Damaged
+    chunks are marked, so that the next backup that meets their content stores it again; nothing is deleted.
+    """
+    begun = time.monotonic()
+    places = _places(repository, host, volumes)
+    with Inventory() as inventory:
+        check = Check(repository, inventory, found=found, progress=progress, cancel=cancel)
+        counts = check.run(places, (), share)
+    log.info("verify finished", seconds=round(time.monotonic() - begun, 3))
+    return Verified(counts, 0, None)
+
+
+def _places(repository: Repository, host: str | None, volumes: Sequence[str]) -> list[Place]:
+    """Where the manifests lie, oldest snapshot first; `SnapshotNotFound` for a volume that has none."""
+    places = [place for place in repository.places(host) if not volumes or place.volume in volumes]
+    for volume in volumes:
+        if all(place.volume != volume for place in places):
+            raise repository.unknown(volume, host)
+    if host is not None and not places:
+        raise repository.unknown(None, host)
+    return sorted(places, key=lambda place: place.snapshot)
