@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
+from backupd.repository.chunkkeys import chunk_of, stem_of
 from backupd.repository.codec import FRAME_LIMIT_BYTES, Codec
+from backupd.repository.condemned import Condemned
 from backupd.storage.base import Buffer, Storage
 
-_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})(?:\.[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4})?\.zst")
+__all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
 
 
 @dataclass(frozen=True)
@@ -22,39 +23,39 @@ class StoredChunk:
     stored_bytes: int
 
 
-def chunk_of(key: str) -> str | None:
-    """The id of the chunk that is stored under `key`; None if no chunk can be."""
-    match = _KEY.fullmatch(key)
-    return match[2] if match else None
-
-
 class ChunkStore:
     """Reads and stores chunks; any thread may use it."""
 
-    def __init__(self, storage: Storage, codec: Codec) -> None:
+    def __init__(self, storage: Storage, codec: Codec, condemned: Condemned | None = None) -> None:
         self._storage = storage
         self._codec = codec
+        self._condemned = condemned or Condemned()
+
+    def avoiding(self, condemned: Condemned) -> ChunkStore:
+        """The same chunks for a writer, to whom condemned keys are absent."""
+        return ChunkStore(self._storage, self._codec, condemned)
 
     def store(self, data: Buffer) -> StoredChunk:
         """Have the storage hold this content; whether durably, its `flush` will tell."""
-        chunk = self._codec.identify(data)
-        key = f"chunks/{chunk[:2]}/{chunk}{self._codec.suffix}"
+        key = self._condemned.key_for(self._codec.identify(data), self._codec.suffix)
         if self._storage.exists(key):
             return StoredChunk(key, len(data), 0)
         frame = self._codec.encode(data)
         return StoredChunk(key, len(data), len(frame) if self._storage.put(key, frame) else 0)
 
     def load(self, key: str) -> bytes:
-        """The content of the chunk under `key`, or under another key of its id where that one is damaged.
+        """The content of the chunk under `key`, or under another key of the same chunk.
 
-        `ObjectDamaged` where it is missing everywhere or anything else.
+        `ObjectDamaged`, about `key`, where it is missing or anything else and no other key has it.
         """
         try:
             return self.load_only(key)
         except (ObjectDamaged, StorageError):
             for other in self.others(key):
-                with suppress(ObjectDamaged, StorageError):
+                try:
                     return self.load_only(other)
+                except (ObjectDamaged, StorageError):
+                    continue
             raise
 
     def load_only(self, key: str) -> bytes:
@@ -68,9 +69,13 @@ class ChunkStore:
             raise ObjectDamaged(f"chunk {key} is missing") from error
         return self._codec.decode(frame, chunk=chunk, key=key)
 
-    def others(self, key: str) -> list[str]:
-        """The other keys under which the content of this chunk may be, as listed."""
-        if (chunk := chunk_of(key)) is None:
-            return []
-        infos = self._storage.list(f"chunks/{chunk[:2]}/{chunk}.")
-        return [info.key for info in infos if info.key != key and chunk_of(info.key) == chunk]
+    def present(self, key: str) -> bool:
+        """Whether there is an object under `key`, or under another key of the same chunk; it is not read."""
+        return self._storage.exists(key) or next(self.others(key), None) is not None
+
+    def others(self, key: str) -> Iterator[str]:
+        """The other keys of the same chunk, as the storage lists them."""
+        if (chunk := chunk_of(key)) is not None:
+            for info in self._storage.list(f"{stem_of(chunk)}."):
+                if info.key != key and chunk_of(info.key) == chunk:
+                    yield info.key

@@ -48,7 +48,7 @@ class SnapshotReader:
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
             keys = self.chunk_keys()
             while batch := list(islice(keys, 4096)):
-                for key, present in zip(batch, pool.map(self._storage.exists, batch), strict=True):
+                for key, present in zip(batch, pool.map(self._chunks.present, batch), strict=True):
                     if not present:
                         missing, example = missing + 1, example or key
         if missing:

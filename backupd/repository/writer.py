@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from backupd.errors import RepositoryError, RepositoryUnsupported, StorageError
+from backupd.errors import RepositoryError, StorageError
 from backupd.progress import Progress, Tally
 from backupd.repository import index
 from backupd.repository.chunker import Cutter, require_native
 from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.repository.condemned import Condemned
 from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.tarstream import Member
@@ -46,11 +47,8 @@ class SnapshotWriter:
     def __enter__(self) -> SnapshotWriter:
         self._storage.put(self._session, b"")
         self._storage.flush()
-        if next(iter(self._storage.list("gc/")), None):
-            raise RepositoryUnsupported(
-                f"a garbage collection of {self._storage.location} runs, which this version cannot join",
-                hint="use the backupd version that collects there",
-            )
+        # Only now: a collector that has not seen the session has put its set before it began.
+        self._chunks = self._chunks.avoiding(Condemned.load(self._storage))
         return self
 
     def __exit__(
