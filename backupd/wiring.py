@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -25,6 +26,9 @@ from backupd.settings import Settings
 from backupd.storage.location import open_storage
 from backupd.volume import Protection, resolve
 
+# Not structlog, which talks where nobody has configured it: not every command logs.
+log = logging.getLogger(__name__)
+
 Say = Callable[[str], None]
 
 
@@ -38,8 +42,11 @@ def connected(settings: Settings) -> Iterator[Engine]:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Repository]:
     """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
-    with closing(open_storage(settings.storage)) as storage:
-        yield Repository.open(storage)
+    with (
+        closing(open_storage(settings.storage)) as storage,
+        closing(Repository.open(storage, caches=settings.state_dir / "cache", note=log.debug)) as repository,
+    ):
+        yield repository
 
 
 @contextmanager

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import structlog
 
-from backupd.errors import StorageError
+from backupd.errors import BackupdError, ObjectDamaged, RepositoryUnsupported, StorageError
 from backupd.progress import Progress
 from backupd.repository import Repository
 from backupd.repository.check import Check, Counts
+from backupd.repository.damage import Damage
 from backupd.repository.finding import Finding
 from backupd.repository.inventory import Inventory
 from backupd.repository.repository import Place
+from backupd.storage.base import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +28,7 @@ class Verified:
 
     counts: Counts
     marked: int
-    unmarked: StorageError | None
+    unmarked: BackupdError | None
 
 
 def verify(
@@ -46,11 +48,40 @@ def verify(
     """
     begun = time.monotonic()
     places = _places(repository, host, volumes)
+    damage, trouble = _damage(repository.storage)
     with Inventory() as inventory:
         check = Check(repository, inventory, found=found, progress=progress, cancel=cancel)
-        counts = check.run(places, (), share)
-    log.info("verify finished", seconds=round(time.monotonic() - begun, 3))
-    return Verified(counts, 0, None)
+        if trouble is not None:
+            check.tell([Finding(None, None, None, None, trouble.message)])
+        counts = check.run(places, damage, share)
+        marked = 0
+        if trouble is None:
+            try:
+                marked = damage.mark(repository.storage, inventory.problems())
+            except StorageError as error:  # who may only read can still look
+                trouble = error
+    verified = Verified(counts, marked, trouble)
+    _tell(verified, time.monotonic() - begun)
+    return verified
+
+
+def _damage(storage: Storage) -> tuple[Damage, BackupdError | None]:
+    """What is known to be damaged, or why nothing is."""
+    try:
+        return Damage.load(storage), None
+    except (ObjectDamaged, RepositoryUnsupported) as error:
+        return Damage(), error
+
+
+def _tell(verified: Verified, seconds: float) -> None:
+    counts = verified.counts
+    facts = {**asdict(counts), "marked": verified.marked, "seconds": round(seconds, 3)}
+    if verified.unmarked:
+        facts["unmarked"] = verified.unmarked.message
+    if counts.findings:
+        log.error("verify finished", outcome="damaged", **facts)
+    else:
+        log.info("verify finished", outcome="ok", **facts)
 
 
 def _places(repository: Repository, host: str | None, volumes: Sequence[str]) -> list[Place]:

@@ -87,14 +87,14 @@ class Check:
         # After the manifests: what they name was there before them.
         self._inventory.list(self._storage.list("chunks/"))
         for findings in self._each(self._check_sidecars, self._manifests):
-            self._tell(findings)
+            self.tell(findings)
         self.counts.chunks = self._inventory.count_named()
         self._look_at_suspects(known_damaged)
         if share:
             self._read_chunks(share)
         if self._inventory.count_unmended():
             for findings in self._each(self._hits, self._manifests):
-                self._tell(findings)
+                self.tell(findings)
         return self.counts
 
     def _read_manifests(self, places: Iterable[Place]) -> None:
@@ -103,7 +103,7 @@ class Check:
                 self._manifests.append(read)
                 self.counts.snapshots += 1
             elif read is not None:
-                self._tell([read])
+                self.tell([read])
 
     def _read_manifest(self, place: Place) -> Manifest | Finding | None:
         try:
@@ -226,7 +226,8 @@ class Check:
             self._storage.get(MARKER, limit_bytes=MANIFEST_LIMIT_BYTES)
         return error.message
 
-    def _tell(self, findings: Iterable[Finding]) -> None:
+    def tell(self, findings: Iterable[Finding]) -> None:
+        """Count findings, and hand them out."""
         for finding in findings:
             self.counts.findings += 1
             self._found(finding)

@@ -102,6 +102,11 @@ class Keys:
     def __len__(self) -> int:
         return sum(len(ids) for ids in self._ids.values()) // ID_BYTES
 
+    def __iter__(self) -> Iterator[str]:
+        for ending, ids in self._ids.items():
+            for at in range(0, len(ids), ID_BYTES):
+                yield stem_of(ids[at : at + ID_BYTES].hex()) + ending
+
     def names(self, chunk: str) -> bool:
         """Whether any key of the chunk is among them."""
         return any(_holds(ids, chunk) for ids in self._ids.values())

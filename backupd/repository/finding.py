@@ -21,11 +21,14 @@ PATHS_TOLD = 100
 
 @dataclass(frozen=True)
 class Finding:
-    """A damaged object of a snapshot (None: more of them than are told) and the files that it hits."""
+    """A damaged object (None: more of them than are told) of a snapshot, and the files of it that it hits.
 
-    host: str
-    volume: str
-    snapshot: str
+    Host, volume and snapshot are None where it belongs to the repository as a whole.
+    """
+
+    host: str | None
+    volume: str | None
+    snapshot: str | None
     object: str | None
     problem: str
     paths: tuple[bytes, ...] = ()

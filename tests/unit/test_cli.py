@@ -16,7 +16,7 @@ from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
 
-COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export")
+COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "verify")
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
