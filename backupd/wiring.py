@@ -23,6 +23,7 @@ from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
 from backupd.repository import Repository
 from backupd.settings import Settings
+from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.volume import Protection, resolve
 
@@ -44,7 +45,14 @@ def opened(settings: Settings) -> Iterator[Repository]:
     """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
     with (
         closing(open_storage(settings.storage)) as storage,
-        closing(Repository.open(storage, caches=settings.state_dir / "cache", note=log.debug)) as repository,
+        closing(
+            Repository.open(
+                storage,
+                remote=not isinstance(storage, LocalStorage),
+                caches=settings.state_dir / "cache",
+                note=log.debug,
+            )
+        ) as repository,
     ):
         yield repository
 

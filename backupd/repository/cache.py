@@ -54,7 +54,7 @@ class Cache:
         with self._lock:
             self._connection.close()
 
-    def sync(self, absent: Collection[str], now: datetime) -> None:
+    def sync(self, absent: Iterable[str], now: datetime) -> None:
         """Forget the keys that count as absent; all, where the last time was too long before `now`.
 
         To be called in each session before `knows`, with the storage's own time.
@@ -94,16 +94,15 @@ class Cache:
         """Know these chunks, which are durable."""
         self._insert("INSERT OR IGNORE INTO stored VALUES (?)", ((key,) for key in keys))
 
-    def has(self, fact: str) -> bool:
-        """Whether `establish` was called with this fact since everything was last forgotten."""
-        query = "SELECT EXISTS (SELECT 1 FROM fact WHERE name = ?)"
-        return bool(self._do(lambda connection: connection.execute(query, (fact,)).fetchone()[0]))
+    def has(self, fact: str, value: str) -> bool:
+        """Whether this is what `establish` was last called with for that fact."""
+        query = "SELECT EXISTS (SELECT 1 FROM fact WHERE name = ? AND value = ?)"
+        return bool(self._do(lambda connection: connection.execute(query, (fact, value)).fetchone()[0]))
 
-    def establish(self, fact: str) -> None:
-        """Note a fact about what is known, such as that all keys of a list were added."""
-        self._write(
-            lambda connection: connection.execute("INSERT OR REPLACE INTO fact VALUES (?, 1)", (fact,))
-        )
+    def establish(self, fact: str, value: str) -> None:
+        """Note a fact about what is known, such as of which snapshot the chunks were added."""
+        statement = "INSERT OR REPLACE INTO fact VALUES (?, ?)"
+        self._write(lambda connection: connection.execute(statement, (fact, value)))
 
     def manifests(self, prefix: str) -> dict[str, bytes]:
         """The manifests that were read before, by their keys, which begin with the prefix."""

@@ -9,6 +9,7 @@ from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
 from backupd.repository.chunkkeys import chunk_of, stem_of
 from backupd.repository.codec import FRAME_LIMIT_BYTES, Codec
 from backupd.repository.condemned import Condemned
+from backupd.repository.known import Known
 from backupd.storage.base import Buffer, Storage
 
 __all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
@@ -26,22 +27,32 @@ class StoredChunk:
 class ChunkStore:
     """Reads and stores chunks; any thread may use it."""
 
-    def __init__(self, storage: Storage, codec: Codec, condemned: Condemned | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        codec: Codec,
+        condemned: Condemned | None = None,
+        known: Known | None = None,
+    ) -> None:
         self._storage = storage
         self._codec = codec
         self._condemned = condemned or Condemned()
+        self._known = known
 
-    def avoiding(self, condemned: Condemned) -> ChunkStore:
-        """The same chunks for a writer, to whom condemned keys are absent."""
-        return ChunkStore(self._storage, self._codec, condemned)
+    def avoiding(self, condemned: Condemned, known: Known | None) -> ChunkStore:
+        """The same chunks for a writer: to it condemned keys are absent, and known ones there."""
+        return ChunkStore(self._storage, self._codec, condemned, known)
 
     def store(self, data: Buffer) -> StoredChunk:
         """Have the storage hold this content; whether durably, its `flush` will tell."""
         key = self._condemned.key_for(self._codec.identify(data), self._codec.suffix)
-        if self._storage.exists(key):
+        if self._is_there(key):
             return StoredChunk(key, len(data), 0)
         frame = self._codec.encode(data)
-        return StoredChunk(key, len(data), len(frame) if self._storage.put(key, frame) else 0)
+        new = self._storage.put(key, frame)
+        if self._known is not None:
+            self._known.learn(key)
+        return StoredChunk(key, len(data), len(frame) if new else 0)
 
     def load(self, key: str) -> bytes:
         """The content of the chunk under `key`, or under another key of the same chunk.
@@ -79,3 +90,13 @@ class ChunkStore:
             for info in self._storage.list(f"{stem_of(chunk)}."):
                 if info.key != key and chunk_of(info.key) == chunk:
                     yield info.key
+
+    def _is_there(self, key: str) -> bool:
+        if self._known is None:
+            return self._storage.exists(key)
+        if self._known.has(key):
+            return True
+        if self._known.complete or not self._storage.exists(key):
+            return False
+        self._known.learn(key)
+        return True

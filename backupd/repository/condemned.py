@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Literal, cast
 
 import zstandard
@@ -141,6 +142,9 @@ class Condemned:
             if found.kind != "waiting" and (keys := load_keys(storage, found)) is not None:
                 loaded.append((found.id, keys))
         return cls(loaded)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(keys for _, keys in self._sets)
 
     def __contains__(self, key: str) -> bool:
         chunk = chunk_of(key)

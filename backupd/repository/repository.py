@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from backupd.repository.cache import Cache
 from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.repository.chunks import ChunkStore
 from backupd.repository.codec import Codec
+from backupd.repository.condemned import Condemned
+from backupd.repository.known import Known
 from backupd.repository.manifests import Manifests
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.writer import SnapshotWriter
@@ -49,11 +52,12 @@ class Place:
 class Repository:
     """An opened repository."""
 
-    def __init__(self, storage: Storage, identity: str, cache: Cache) -> None:
+    def __init__(self, storage: Storage, identity: str, cache: Cache, *, remote: bool) -> None:
         self.storage = storage
         self.cache = cache
         self.chunks = ChunkStore(storage, Codec())
         self.id = identity
+        self._remote = remote
         self._manifests = Manifests(storage, cache)
 
     @classmethod
@@ -79,11 +83,13 @@ class Repository:
         cls,
         storage: Storage,
         *,
+        remote: bool = False,
         caches: Path | None = None,
         note: Callable[[str], object] = lambda text: None,
     ) -> Repository:
         """The repository on a storage; `RepositoryMissing` or `RepositoryUnsupported` otherwise.
 
+        In a `remote` one, what chunks are there is remembered rather than asked for each (see `Known`).
         `caches` is a directory for what this machine remembers; `note` hears of trouble there.
         """
         try:
@@ -102,7 +108,7 @@ class Repository:
             )
         identity = str(marker.get("id"))
         path = caches / f"{identity}.sqlite" if caches and _NAME.fullmatch(identity) else None
-        return cls(storage, identity, Cache(path, note))
+        return cls(storage, identity, Cache(path, note), remote=remote)
 
     def close(self) -> None:
         """Let go of the cache; the storage is the caller's."""
@@ -116,7 +122,14 @@ class Repository:
                     f"{name!r} cannot be part of a snapshot's name",
                     hint="use letters, digits, _ . and -, a letter or digit first; see the setting `host`",
                 )
-        return SnapshotWriter(self.storage, self.chunks, host=host, volume=volume, snapshot=snapshot)
+        return SnapshotWriter(
+            self.storage,
+            self.chunks,
+            host=host,
+            volume=volume,
+            snapshot=snapshot,
+            know=partial(self._know, host, volume, f"sessions/{snapshot}") if self._remote else None,
+        )
 
     def reader(self, manifest: Manifest) -> SnapshotReader:
         """A reader of a snapshot."""
@@ -184,6 +197,15 @@ class Repository:
                 hint="see `backupd snapshots`",
             )
         return self.load(earlier[-1])
+
+    def _know(self, host: str, volume: str, session: str, condemned: Condemned) -> Known:
+        """What a session knows of the chunks: those of the cache, and of the snapshot before."""
+        known = Known(self.storage, self.cache, condemned, session=session)
+        if newest := self._newest(host, volume):
+            known.learn_list(
+                prefix(host, volume), newest.snapshot, lambda: self.reader(self.load(newest)).chunk_keys()
+            )
+        return known
 
     def _newest(self, host: str, volume: str) -> Place | None:
         return max(self.places(host, volume), key=lambda place: place.snapshot, default=None)

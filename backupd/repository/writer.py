@@ -15,6 +15,7 @@ from backupd.repository import index
 from backupd.repository.chunker import Cutter, require_native
 from backupd.repository.chunks import ChunkStore, StoredChunk
 from backupd.repository.condemned import Condemned
+from backupd.repository.known import Known
 from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.tarstream import Member
@@ -36,19 +37,31 @@ class SnapshotWriter:
     """A context in which one snapshot comes to be. Left without `commit`, it leaves no snapshot."""
 
     def __init__(
-        self, storage: Storage, chunks: ChunkStore, *, host: str, volume: str, snapshot: str
+        self,
+        storage: Storage,
+        chunks: ChunkStore,
+        *,
+        host: str,
+        volume: str,
+        snapshot: str,
+        know: Callable[[Condemned], Known] | None = None,
     ) -> None:
+        """`know` tells, once the session has begun, what is known of the storage; without it, it is asked."""
         require_native()
         self._storage = storage
         self._chunks = chunks
         self._stem = f"{prefix(host, volume)}{snapshot}"
         self._session = f"sessions/{snapshot}"
+        self._know = know
+        self._known: Known | None = None
 
     def __enter__(self) -> SnapshotWriter:
         self._storage.put(self._session, b"")
         self._storage.flush()
         # Only now: a collector that has not seen the session has put its set before it began.
-        self._chunks = self._chunks.avoiding(Condemned.load(self._storage))
+        condemned = Condemned.load(self._storage)
+        self._known = self._know(condemned) if self._know else None
+        self._chunks = self._chunks.avoiding(condemned, self._known)
         return self
 
     def __exit__(
@@ -81,6 +94,8 @@ class SnapshotWriter:
         if not self._storage.put(manifest.key, manifest.encode()):
             raise RepositoryError(f"snapshot {manifest.snapshot} exists already", hint="run the backup again")
         self._storage.flush()
+        if self._known is not None:
+            self._known.commit(prefix(manifest.host, manifest.volume.name), manifest.snapshot)
 
 
 class _Tally:
