@@ -44,6 +44,10 @@ class Cache:
         self._lock = threading.Lock()
         self._connection = self._open()
 
+    def __del__(self) -> None:
+        # sqlite3 complains of connections that nobody closed; of this one nothing is lost.
+        self._connection.close()
+
     @property
     def lasts(self) -> bool:
         """Whether what is remembered outlives this process."""
