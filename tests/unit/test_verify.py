@@ -222,6 +222,23 @@ def test_a_storage_that_is_away_is_no_damage(repository: Repository, storage: Fa
     assert sets(storage) == []
 
 
+def test_a_storage_that_lists_and_gives_nothing_is_no_damage(
+    repository: Repository, storage: FaultyStorage
+) -> None:
+    """R10: rights to read that ended; each chunk would seem damaged."""
+    save(repository, STREAM)
+    chunks = threading.Event()
+
+    def fail(call: str) -> StorageError | None:
+        if call.startswith("get chunks/"):
+            chunks.set()
+        return StorageError("forbidden") if chunks.is_set() and call.startswith("get") else None
+
+    with pytest.raises(StorageError, match="forbidden"):
+        check(Repository.open(FaultyStorage(storage, fail_when=fail)), share=1.0)
+    assert sets(storage) == []
+
+
 def test_the_next_backup_mends_what_was_found(tmp_path: Path) -> None:
     """R4: flip a bit, remove a chunk; found, stored again, healed; the old snapshot is whole once more."""
     with LocalStorage.create(tmp_path / "r") as storage:
