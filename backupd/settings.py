@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -96,9 +98,25 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([0-9]{1,6})\s*([smhd])", value.strip().lower())
+    if match is None:
+        raise ValueError('should be a number and a unit, such as "90s", "30m", "24h" or "7d"')
+    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+
+
+def _schedule_or_never(value: str) -> str | None:
+    return None if value.strip().lower() in ("", "never") else _schedule(value)
+
+
+_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 _Cron = Annotated[str, AfterValidator(_schedule)]
+_CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
+_Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 _Zone = Annotated[str, AfterValidator(_zone)]
 _Patterns = Annotated[tuple[_Text, ...], BeforeValidator(_patterns)]
 _Retention = Annotated[Retention, PlainValidator(_retention)]
@@ -135,6 +153,13 @@ class RuleSettings(_Section):
     exclude: _Patterns | None = None
 
 
+class PruneSettings(_Section):
+    """When chunks that no snapshot names are deleted; no `schedule` where another host does it."""
+
+    schedule: _CronOrNever | None = "@weekly"
+    grace: _Duration = timedelta(hours=24)
+
+
 class LogSettings(_Section):
     """How the log looks and how much is said."""
 
@@ -156,6 +181,7 @@ class Settings(BaseSettings):
     timezone: _Zone | None = None
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
+    prune: PruneSettings = PruneSettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 

@@ -154,6 +154,12 @@ def _verify(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _prune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -212,5 +218,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "prove that snapshots are whole: chunks, chunk lists, indexes",
         "backupd verify\nbackupd verify shop_postgres_data --read-data\nbackupd verify --read-data=5%",
         _verify,
+    ),
+    "prune": (
+        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
+        _prune,
     ),
 }

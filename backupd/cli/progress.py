@@ -29,16 +29,13 @@ from backupd.progress import Progress, Tally, silent
 
 
 @contextmanager
-def shown(title: str, members: str = "files") -> Iterator[Progress]:
-    """Where an operation reports to; drawn on standard error if that is a terminal.
-
-    `members` is what the members are called that it counts.
-    """
+def shown(title: str, *, things: str = "files") -> Iterator[Progress]:
+    """Where an operation reports to; drawn on standard error if that is a terminal, counting `things`."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield silent
         return
-    with _bar(console, members) as bar:
+    with _bar(console, things) as bar:
         task = bar.add_task(title, total=None, members=0)
 
         def report(tally: Tally) -> None:
@@ -74,14 +71,14 @@ class _Size(ProgressColumn):
         return Text(f"{size(task.completed)}{total}")
 
 
-def _bar(console: Console, members: str) -> Bar:
+def _bar(console: Console, things: str) -> Bar:
     return Bar(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         _Size(),
         TransferSpeedColumn(),
-        TextColumn(f"{{task.fields[members]}} {members}"),
+        TextColumn(f"{{task.fields[members]}} {things}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

@@ -24,7 +24,11 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Check snapshots and tell each finding as soon as it is sure; `IntegrityError` where there are any."""
     speak(settings)
     report = _Json(_writer()) if arguments.json else _Text(_writer())
-    with opened(settings) as repository, cancellable() as cancel, shown("verify", "chunks") as progress:
+    with (
+        opened(settings) as repository,
+        cancellable() as cancel,
+        shown("verify", things="chunks") as progress,
+    ):
         verified = verify(
             repository,
             host=arguments.host,
@@ -46,7 +50,10 @@ def _raise_findings(verified: Verified) -> None:
     count = verified.counts.findings
     if not count:
         return
-    hint = "the next backup that meets the same content stores it again; `backupd verify` tells then"
+    hint = (
+        "chunks: the next backup that meets the same content stores it again, look again then; "
+        "other objects: bring them back from a copy of the repository"
+    )
     if verified.unmarked:
         hint = f"damaged chunks could not be marked for repair: {verified.unmarked.message}"
     raise IntegrityError(

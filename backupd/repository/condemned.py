@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import merge
 from itertools import chain
 from typing import Literal, cast
 
@@ -18,16 +19,19 @@ from backupd.repository.fingerprints import Fingerprints
 from backupd.repository.sidecar import SidecarWriter
 from backupd.storage.base import ObjectInfo, Storage
 
-Kind = Literal["condemned", "damaged", "waiting"]
+Kind = Literal["condemned", "damaged", "waiting", "finished"]
 
-_SET_KEY = re.compile(rf"gc/({SNAPSHOT_ID})\.(condemned|damaged|waiting)\.zst")
+_SET_KEY = re.compile(rf"gc/({SNAPSHOT_ID})\.(condemned|damaged|waiting|finished)\.zst")
 _BLOCK = 256 * 1024
 _LINE_LIMIT_BYTES = 1024
 
 
 @dataclass(frozen=True)
 class Set:
-    """An object under gc/: `condemned` and `damaged` name chunks' keys, `waiting` names sessions."""
+    """An object under gc/: `condemned` and `damaged` name chunks' keys, `waiting` names sessions.
+
+    `finished` names nothing: the collection of that id has deleted what it was to delete.
+    """
 
     id: str
     kind: Kind
@@ -86,15 +90,23 @@ def names_in(storage: Storage, found: Set) -> Iterator[str]:
 
 
 class Keys:
-    """The keys of a set, in 32 bytes each."""
+    """Keys of chunks, added in order, in 32 bytes each."""
 
-    def __init__(self, keys: Iterable[str], *, of: str) -> None:
+    def __init__(self) -> None:
         self._ids: dict[str, bytearray] = {}
-        for key in keys:
-            chunk, ending = chunk_of(key), ending_of(key)
-            if chunk is None or ending is None:
-                raise ObjectDamaged(f"{of} names {key!r}, which is no chunk")
-            self._append(self._ids.setdefault(ending, bytearray()), bytes.fromhex(chunk), of)
+
+    def add(self, key: str) -> None:
+        """Append a key; ValueError unless it is one of a chunk, and comes after those with its ending."""
+        chunk, ending = chunk_of(key), ending_of(key)
+        if chunk is None or ending is None:
+            raise ValueError(f"{key!r} is no chunk")
+        ids, new = self._ids.setdefault(ending, bytearray()), bytes.fromhex(chunk)
+        if ids and ids[-ID_BYTES:] >= new:
+            raise ValueError("keys are not sorted")
+        ids += new
+
+    def __iter__(self) -> Iterator[str]:
+        return merge(*(self._with(ending) for ending in self._ids))
 
     def __contains__(self, key: str) -> bool:
         chunk, ending = chunk_of(key), ending_of(key)
@@ -103,11 +115,6 @@ class Keys:
     def __len__(self) -> int:
         return sum(len(ids) for ids in self._ids.values()) // ID_BYTES
 
-    def __iter__(self) -> Iterator[str]:
-        for ending, ids in self._ids.items():
-            for at in range(0, len(ids), ID_BYTES):
-                yield stem_of(ids[at : at + ID_BYTES].hex()) + ending
-
     def names(self, chunk: str) -> bool:
         """Whether any key of the chunk is among them."""
         return any(_holds(ids, chunk) for ids in self._ids.values())
@@ -115,13 +122,10 @@ class Keys:
     def chunks(self) -> Iterator[str]:
         """The ids of the chunks, some of them twice where two keys of one are named."""
         for ids in self._ids.values():
-            for at in range(0, len(ids), ID_BYTES):
-                yield ids[at : at + ID_BYTES].hex()
+            yield from _digests(ids)
 
-    def _append(self, ids: bytearray, chunk: bytes, of: str) -> None:
-        if ids and ids[-ID_BYTES:] >= chunk:
-            raise ObjectDamaged(f"{of} is damaged: its keys are not sorted")
-        ids += chunk
+    def _with(self, ending: str) -> Iterator[str]:
+        return (stem_of(chunk) + ending for chunk in _digests(self._ids[ending]))
 
 
 class Condemned:
@@ -137,11 +141,8 @@ class Condemned:
     @classmethod
     def load(cls, storage: Storage) -> Condemned:
         """The sets of a storage, each read whole; one that is damaged raises."""
-        loaded = []
-        for found in sets(storage):
-            if found.kind != "waiting" and (keys := load_keys(storage, found)) is not None:
-                loaded.append((found.id, keys))
-        return cls(loaded)
+        naming = (found for found in sets(storage) if found.kind in ("condemned", "damaged"))
+        return cls((found.id, load_keys(storage, found)) for found in naming)
 
     def __iter__(self) -> Iterator[str]:
         return chain.from_iterable(keys for _, keys in self._sets)
@@ -172,12 +173,21 @@ class Condemned:
         )
 
 
-def load_keys(storage: Storage, found: Set) -> Keys | None:
-    """The keys in a set; None where it has been removed since it was listed: it was old enough for that."""
+def load_keys(storage: Storage, found: Set) -> Keys:
+    """The keys in a set; none where it has been removed since it was listed: it was old enough for that."""
+    keys = Keys()
     try:
-        return Keys(names_in(storage, found), of=found.info.key)
+        for name in names_in(storage, found):
+            keys.add(name)
     except ObjectNotFound:
-        return None
+        return Keys()
+    except ValueError as error:
+        raise ObjectDamaged(f"{found.info.key} is damaged: {error}") from error
+    return keys
+
+
+def _digests(ids: bytearray) -> Iterator[str]:
+    return (ids[at : at + ID_BYTES].hex() for at in range(0, len(ids), ID_BYTES))
 
 
 def _holds(ids: bytes | bytearray, chunk: str) -> bool:

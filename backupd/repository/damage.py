@@ -20,8 +20,7 @@ class Damage:
     @classmethod
     def load(cls, storage: Storage) -> Damage:
         """The sets of a storage, each read whole; one that is damaged raises."""
-        kept = (load_keys(storage, found) for found in sets(storage) if found.kind == "damaged")
-        return cls(keys for keys in kept if keys is not None)
+        return cls(load_keys(storage, found) for found in sets(storage) if found.kind == "damaged")
 
     def __contains__(self, key: str) -> bool:
         return any(key in keys for keys in self._sets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -45,17 +45,22 @@ class SnapshotReader:
     def check_present(self) -> None:
         """`ObjectDamaged`, naming the first, unless every chunk is there; contents are not read."""
         missing, example = 0, ""
-        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
-            keys = self.chunk_keys()
-            while batch := list(islice(keys, 4096)):
-                for key, present in zip(batch, pool.map(self._chunks.present, batch), strict=True):
-                    if not present:
-                        missing, example = missing + 1, example or key
+        for key in self.absent(self._chunks.present):
+            missing, example = missing + 1, example or key
         if missing:
             raise ObjectDamaged(
                 f"snapshot {self.manifest.snapshot} is damaged: {missing} chunks missing, first {example}",
                 hint="restore an earlier snapshot, or bring the chunks back from a copy of the repository",
             )
+
+    def absent(self, present: Callable[[str], bool]) -> Iterator[str]:
+        """The chunks' keys that are not `present`, which is asked of many at once."""
+        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
+            keys = self.chunk_keys()
+            while batch := list(islice(keys, 4096)):
+                yield from (
+                    key for key, there in zip(batch, pool.map(present, batch), strict=True) if not there
+                )
 
     def stream(
         self, cancel: threading.Event, first: int = 0, last: int | None = None

@@ -30,8 +30,17 @@ from backupd.repository.condemned import Condemned
 from backupd.repository.known import Known
 from backupd.repository.manifests import Manifests
 from backupd.repository.reader import SnapshotReader
+from backupd.repository.sessions import sessions
 from backupd.repository.writer import SnapshotWriter
-from backupd.snapshot import FORMAT, MANIFEST_LIMIT_BYTES, Manifest, check_format, parse_object, prefix
+from backupd.snapshot import (
+    FORMAT,
+    MANIFEST_LIMIT_BYTES,
+    Manifest,
+    check_format,
+    decode,
+    parse_object,
+    prefix,
+)
 from backupd.storage.base import Storage
 
 MARKER = "backupd.json"
@@ -58,7 +67,7 @@ class Repository:
         self.chunks = ChunkStore(storage, Codec())
         self.id = identity
         self._remote = remote
-        self._manifests = Manifests(storage, cache)
+        self._manifests = Manifests(storage, cache, decode)
 
     @classmethod
     def init(cls, storage: Storage) -> Repository:
@@ -128,7 +137,9 @@ class Repository:
             host=host,
             volume=volume,
             snapshot=snapshot,
-            know=partial(self._know, host, volume, f"sessions/{snapshot}") if self._remote else None,
+            know=partial(self._know, host, volume, f"sessions/{host}/{volume}/{snapshot}")
+            if self._remote
+            else None,
         )
 
     def reader(self, manifest: Manifest) -> SnapshotReader:
@@ -198,8 +209,9 @@ class Repository:
             )
         return self.load(earlier[-1])
 
-    def _know(self, host: str, volume: str, session: str, condemned: Condemned) -> Known:
+    def _know(self, host: str, volume: str, snapshot: str, condemned: Condemned) -> Known:
         """What a session knows of the chunks: those of the cache, and of the snapshot before."""
+        session = f"sessions/{host}/{volume}/{snapshot}"
         known = Known(self.storage, self.cache, condemned, session=session)
         if newest := self._newest(host, volume):
             known.learn_list(
@@ -216,10 +228,16 @@ class Repository:
 
     def places(self, host: str | None = None, volume: str | None = None) -> Iterator[Place]:
         """Where the manifests lie, whatever they hold, in the order of their keys."""
-        for info in self.storage.list(_prefix(host, volume)):
-            match = _MANIFEST_KEY.fullmatch(info.key)
-            if match and (volume is None or match[2] == volume):
-                yield Place(info.key, match[1], match[2], match[3])
+        prefix = _prefix(host, volume)
+        matches = [
+            match for info in self.storage.list(prefix) if (match := _MANIFEST_KEY.fullmatch(info.key))
+        ]
+        # After the manifests: a writer that collectors did not wait for may have put one of these since.
+        writing = sessions(self.storage, prefix.removeprefix("snapshots/"))
+        for match in matches:
+            session = writing.get("/".join(match.groups()))
+            if (volume is None or match[2] == volume) and (session is None or session.counts):
+                yield Place(match[0], match[1], match[2], match[3])
 
     def unknown(self, volume: str | None, host: str | None) -> SnapshotNotFound:
         """The error that says that there are no such snapshots, and what there is."""

@@ -1,4 +1,4 @@
-"""Keys that count as absent: sets come back as they were put; there is always a name that none of them has."""
+"""Keys that count as absent: sets come back as they were put, and a name is left for every chunk."""
 
 from __future__ import annotations
 

@@ -297,9 +297,9 @@ def test_a_newer_repository_is_refused(marker: bytes) -> None:
 def test_a_session_is_open_while_a_snapshot_is_written_and_done_after(repository: Repository) -> None:
     """Collectors see who writes."""
     with repository.begin(host="h", volume="v", snapshot="s"):
-        assert repository.storage.exists("sessions/s")
-        assert not repository.storage.exists("sessions/s.done")
-    assert repository.storage.exists("sessions/s.done")
+        assert repository.storage.exists("sessions/h/v/s")
+        assert not repository.storage.exists("sessions/h/v/s.done")
+    assert repository.storage.exists("sessions/h/v/s.done")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", "ä", "a\nb"])
