@@ -58,21 +58,23 @@ class Cache:
         with self._lock:
             self._connection.close()
 
-    def sync(self, absent: Iterable[str], now: datetime) -> None:
+    def sync(self, absent: Iterable[str], now: datetime | None) -> None:
         """Forget the keys that count as absent; all, where the last time was too long before `now`.
 
-        To be called in each session before `knows`, with the storage's own time.
+        To be called in each session before `knows`, with the storage's own time; all is forgotten where that
+        is not known.
         """
 
         def work(connection: sqlite3.Connection) -> None:
             (before,) = connection.execute("SELECT max(value) FROM fact WHERE name = 'synced'").fetchone()
-            if before is None or abs(now.timestamp() - before) > TRUSTED_FOR.total_seconds():
+            if not _is_recent(before, now):
                 connection.execute("DELETE FROM stored")
                 connection.execute("DELETE FROM fact")
             connection.executemany("DELETE FROM stored WHERE key = ?", ((key,) for key in absent))
             connection.executemany("DELETE FROM read WHERE key = ?", ((key,) for key in absent))
             connection.execute("DELETE FROM learned")
-            connection.execute("INSERT OR REPLACE INTO fact VALUES ('synced', ?)", (now.timestamp(),))
+            if now is not None:
+                connection.execute("INSERT OR REPLACE INTO fact VALUES ('synced', ?)", (now.timestamp(),))
 
         self._write(work)
 
@@ -212,6 +214,12 @@ def _connected(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _is_recent(before: float | None, now: datetime | None) -> bool:
+    if before is None or now is None:
+        return False
+    return abs(now.timestamp() - before) <= TRUSTED_FOR.total_seconds()
 
 
 def _page(after: str, connection: sqlite3.Connection) -> list[tuple[str, int]]:

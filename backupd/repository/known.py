@@ -8,7 +8,7 @@ sees this session and keeps what it will name (docs/FORMAT.md). Ignorance costs 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from backupd.errors import IntegrityError, ObjectNotFound, RepositoryUnsupported
 from backupd.repository.cache import Cache
@@ -60,6 +60,6 @@ class Known:
         self._cache.add(key for key in keys if key not in self._condemned)
 
 
-def _written(storage: Storage, key: str) -> datetime:
-    """When the storage's own clock wrote an object; this machine's time where it does not list it."""
-    return next((info.modified for info in storage.list(key) if info.key == key), datetime.now(UTC))
+def _written(storage: Storage, key: str) -> datetime | None:
+    """When the storage's own clock wrote an object; None where it does not list it."""
+    return next((info.modified for info in storage.list(key) if info.key == key), None)

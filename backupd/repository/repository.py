@@ -137,9 +137,7 @@ class Repository:
             host=host,
             volume=volume,
             snapshot=snapshot,
-            know=partial(self._know, host, volume, f"sessions/{host}/{volume}/{snapshot}")
-            if self._remote
-            else None,
+            know=partial(self._know, host, volume, snapshot) if self._remote else None,
         )
 
     def reader(self, manifest: Manifest) -> SnapshotReader:

@@ -79,6 +79,14 @@ def test_a_cache_that_was_away_too_long_forgets_all(tmp_path: Path, days: int, k
     assert (cache.knows(KEYS[0]), cache.has("listed", "")) == (known, known)
 
 
+def test_a_cache_forgets_all_where_the_time_is_not_known(tmp_path: Path) -> None:
+    """R13: this machine's clock does not stand in for the storage's (S1)."""
+    cache = used(tmp_path / "c")
+    cache.add(KEYS)
+    cache.sync((), None)
+    assert not cache.knows(KEYS[0])
+
+
 def test_a_cache_that_was_never_in_a_session_forgets_all(tmp_path: Path) -> None:
     """Nobody can say how old it is."""
     cache = Cache(tmp_path / "c")
