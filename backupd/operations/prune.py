@@ -21,6 +21,8 @@ from backupd.repository.prune import Plan, execute, plan
 
 log = structlog.get_logger(__name__)
 
+_LAST = "prune.last"
+
 
 @dataclass(frozen=True)
 class Pruned:
@@ -68,8 +70,18 @@ def prune(
     except BackupdError as error:
         _tell_failure(error, time.monotonic() - begun)
         raise
+    if condemn:
+        (state_dir / _LAST).touch()
     _tell(result, time.monotonic() - begun)
     return result
+
+
+def last_prune(state_dir: Path) -> datetime | None:
+    """When the last run on this state directory that looked for garbage had ended well."""
+    try:
+        return datetime.fromtimestamp((state_dir / _LAST).stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 def due(repository: Repository, grace: timedelta) -> bool:

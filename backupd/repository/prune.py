@@ -90,7 +90,12 @@ def plan(
         # After all that: a snapshot that is not listed now was not committed when its writer was given up.
         whole, strays = _snapshots(storage, sight)
         marks = mark(storage, whole, progress=progress, cancel=cancel)
-        sorting = _Sorting(collections, marks, young=min([sight.now, *(each.began for each in alive)]))
+        # What those began who were given up just now is spared once: they may only have slept.
+        sorting = _Sorting(
+            collections,
+            marks,
+            young=min([sight.now, *(each.began for each in writing.values() if each.live)]),
+        )
         count = sum(sorting.sort(info, condemn) for info in sight.list("chunks/"))
         return Plan(
             moment=sight.now,
@@ -178,11 +183,14 @@ def _snapshots(storage: Storage, sight: Sight) -> tuple[list[str], list[Belongin
 
 
 def _abandoned(sight: Sight, strays: Iterable[Belongings], before: datetime) -> Iterator[Belongings]:
-    """Those whose writer does not live: sessions are listed after them, so it cannot have been overlooked."""
+    """Those whose writer has ended: sessions are listed after them, so it cannot have been overlooked.
+
+    One that was fenced may yet wake up and put its manifest; its own time is that of its session.
+    """
     writing = grouped(sight.list("sessions/"))
     for stray in strays:
         session = writing.get(stray.name)
-        if (session is None or not session.live) and all(info.modified < before for info in stray.objects):
+        if (session is None or session.done) and all(info.modified < before for info in stray.objects):
             yield stray
 
 

@@ -26,6 +26,7 @@ class Actor:
         self.name = name
         self.error: BaseException | None = None
         self.ended = False
+        self.next_call = ""
         self.view = OwnView(shared, self._pause)
         self._program = program
         self._killed = False
@@ -44,6 +45,12 @@ class Actor:
         if self.ended:
             self._thread.join()
 
+    def run_to(self, call: str) -> None:
+        """Let it go on until its next call begins with this, or it has ended."""
+        self.step(1)
+        while not self.ended and not self.next_call.startswith(call):
+            self.step(1)
+
     def kill(self) -> None:
         """End it before its next call; what it has put and nobody saw is lost."""
         self._killed = True
@@ -60,7 +67,8 @@ class Actor:
         self.ended = True
         self._waits.release()
 
-    def _pause(self) -> None:
+    def _pause(self, call: str) -> None:
+        self.next_call = call
         if not self._killed:
             self._waits.release()
             self._turn.acquire()
@@ -71,7 +79,7 @@ class Actor:
 class OwnView:
     """The shared storage as one process sees it."""
 
-    def __init__(self, shared: MemoryStorage, pause: Callable[[], None]) -> None:
+    def __init__(self, shared: MemoryStorage, pause: Callable[[str], None]) -> None:
         self.location = shared.location
         self._shared = shared
         self._pause = pause
@@ -85,7 +93,7 @@ class OwnView:
         self._shared.flush()
 
     def put(self, key: str, data: Buffer) -> bool:
-        self._pause()
+        self._pause(f"put {key}")
         if key in self._staged or self._shared.exists(key):
             return False
         self._staged[key] = bytes(data)
@@ -95,15 +103,15 @@ class OwnView:
         return self.put(key, file.read())
 
     def flush(self) -> None:
-        self._pause()
+        self._pause("flush")
         self.publish()
 
     def exists(self, key: str) -> bool:
-        self._pause()
+        self._pause(f"exists {key}")
         return key in self._staged or self._shared.exists(key)
 
     def get(self, key: str, *, limit_bytes: int) -> bytes:
-        self._pause()
+        self._pause(f"get {key}")
         data = self._staged.get(key) or self._shared.get(key, limit_bytes=limit_bytes)
         if len(data) > limit_bytes:
             raise ObjectDamaged(f"{key} is too large")
@@ -115,7 +123,7 @@ class OwnView:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         last, page = "", [None] * PAGE
         while len(page) == PAGE:
-            self._pause()
+            self._pause(f"list {prefix}")
             page = [info for info in self._shared.list(prefix) if info.key > last][:PAGE]  # type: ignore[misc]
             for info in page:
                 assert info is not None
@@ -123,7 +131,7 @@ class OwnView:
                 yield info
 
     def delete(self, key: str) -> None:
-        self._pause()
+        self._pause(f"delete {key}")
         self._staged.pop(key, None)
         self._shared.delete(key)
 

@@ -26,7 +26,24 @@ from backupd.volume import Volume
 from tests.faults import Crash
 from tests.unit.interleaving import Actor, OwnView
 
-CONTENTS = [bytes([n]) * 50 for n in range(4)]
+CONTENTS = [bytes([n]) * 50 for n in range(3)]
+# where something is decided, for somebody to stop before it
+POINTS = [
+    "put sessions/",
+    "list gc/",
+    "list sessions/",
+    "list snapshots/",
+    "list chunks/",
+    "exists chunks/",
+    "exists sessions/",
+    "exists snapshots/",
+    "put snapshots/",
+    "put gc/",
+    "delete chunks/",
+    "delete sessions/",
+    "flush",
+    "the end",
+]
 GRACE = timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,7 +54,7 @@ class Collection(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = START
-        self.storage = MemoryStorage(clock=lambda: self.now)
+        self.storage = MemoryStorage(clock=self._tick)
         self.actors: dict[str, Actor] = {}
         self.caches: dict[str, dict[str, str]] = {"one": {}, "two": {}}
         self.succeeded: set[str] = set()
@@ -53,6 +70,14 @@ class Collection(RuleBasedStateMachine):
         for each in self.patches:
             each.start()
         self.repository = Repository.init(self.storage)
+        for content in CONTENTS:
+            store = self.repository.chunks.store(content)
+            self.caches["one"][hashlib.sha256(content).hexdigest()] = store.key
+        self.storage.flush()
+
+    def _tick(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
 
     def _id(self, kind: str) -> str:
         """Unique, and in an order that has nothing to do with time: nobody's clock can be relied on."""
@@ -61,10 +86,10 @@ class Collection(RuleBasedStateMachine):
 
     @rule(
         host=st.sampled_from(["one", "two"]),
-        contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=3),
-        calls=st.integers(0, 60),
+        contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=2),
+        point=st.sampled_from(POINTS),
     )
-    def begin_to_write(self, host: str, contents: list[bytes], calls: int) -> None:
+    def begin_to_write(self, host: str, contents: list[bytes], point: str) -> None:
         """A backup; its host remembers what it has stored, and does not look for it again."""
         if host in self.actors:
             return
@@ -75,22 +100,30 @@ class Collection(RuleBasedStateMachine):
             write(view, host, snapshot, contents, cache)
             self.succeeded.add(f"{host}/v/{snapshot}")
 
-        self._start(host, program, calls)
+        self._start(host, program, point)
 
     @rule(
         name=st.sampled_from(["collector one", "collector two"]),
         grace=st.sampled_from([timedelta(), GRACE]),
-        calls=st.integers(0, 200),
+        point=st.sampled_from(POINTS),
     )
-    def begin_to_collect(self, name: str, grace: timedelta, calls: int) -> None:
+    def begin_to_collect(self, name: str, grace: timedelta, point: str) -> None:
         """A prune."""
         if name not in self.actors:
-            self._start(name, lambda view: collect(view, grace), calls)
+            self._start(name, lambda view: collect(view, grace), point)
 
     @precondition(lambda self: self.actors)
-    @rule(data=st.data(), calls=st.integers(1, 30) | st.just(1000))
-    def go_on(self, data: st.DataObject, calls: int) -> None:
-        """Somebody makes some calls."""
+    @rule(data=st.data(), point=st.sampled_from(POINTS))
+    def go_on(self, data: st.DataObject, point: str) -> None:
+        """Somebody goes on, to such a call or to the end."""
+        actor = self.actors[data.draw(st.sampled_from(sorted(self.actors)))]
+        actor.run_to(point)
+        self._bury(actor)
+
+    @precondition(lambda self: self.actors)
+    @rule(data=st.data(), calls=st.integers(1, 5))
+    def make_some_calls(self, data: st.DataObject, calls: int) -> None:
+        """Somebody goes on for so many calls, whatever they are."""
         actor = self.actors[data.draw(st.sampled_from(sorted(self.actors)))]
         actor.step(calls)
         self._bury(actor)
@@ -166,10 +199,10 @@ class Collection(RuleBasedStateMachine):
             for each in self.patches:
                 each.stop()
 
-    def _start(self, name: str, program: object, calls: int) -> None:
+    def _start(self, name: str, program: object, point: str) -> None:
         actor = Actor(name, self.storage, program)  # type: ignore[arg-type]
         self.actors[name] = actor
-        actor.step(calls)
+        actor.run_to(point)
         self._bury(actor)
 
     def _bury(self, actor: Actor) -> None:
@@ -208,9 +241,12 @@ def _store(writer: SnapshotWriter, content: bytes, cache: dict[str, str]) -> str
 
 
 def collect(storage: OwnView | MemoryStorage, grace: timedelta) -> None:
-    """A prune: what the plan says is done, however late."""
+    """A prune: what the plan says is done, however late; without a grace period twice."""
     cancel = threading.Event()
-    prune.execute(storage, prune.plan(storage, grace=grace, cancel=cancel), cancel=cancel)
+    for condemn in (True, False) if not grace else (True,):
+        prune.execute(
+            storage, prune.plan(storage, grace=grace, condemn=condemn, cancel=cancel), cancel=cancel
+        )
 
 
 MANIFEST = Manifest(
