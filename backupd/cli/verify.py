@@ -93,7 +93,8 @@ class _Text:
         if counts.unlisted:
             say(f"backupd: the storage does not list {counts.unlisted} chunks that are there")
         if verified.marked:
-            say(f"backupd: {verified.marked} damaged chunks are marked: backups store their content again")
+            chunks = "chunk is" if verified.marked == 1 else "chunks are"
+            say(f"backupd: {verified.marked} damaged {chunks} marked: backups store the content again")
 
 
 class _Json:
