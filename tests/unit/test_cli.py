@@ -222,7 +222,7 @@ def test_date_alone_is_the_end_of_the_day() -> None:
 
 
 def test_verify_tells_damage_and_exits_with_4(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """R4: whole, then a bit flipped in a chunk; the file that it hits is named, for people and for machines."""
+    """R4: whole, then a bit flipped; the file that it hits is named, for people and for machines."""
     with LocalStorage.create(storage) as local:
         manifest = save(
             Repository.init(local), tar_of({"./a": noise(300_000), "./b\n": noise(300_000, seed=2)})
