@@ -61,13 +61,15 @@ class Place:
 class Repository:
     """An opened repository."""
 
-    def __init__(self, storage: Storage, identity: str, cache: Cache, *, remote: bool) -> None:
+    def __init__(
+        self, storage: Storage, identity: str, *, cache: Cache | None = None, remote: bool = False
+    ) -> None:
         self.storage = storage
-        self.cache = cache
+        self.cache = cache or Cache()
         self.chunks = ChunkStore(storage, Codec())
         self.id = identity
         self._remote = remote
-        self._manifests = Manifests(storage, cache, decode)
+        self._manifests = Manifests(storage, self.cache, decode)
 
     @classmethod
     def init(cls, storage: Storage) -> Repository:
@@ -117,7 +119,7 @@ class Repository:
             )
         identity = str(marker.get("id"))
         path = caches / f"{identity}.sqlite" if caches and _NAME.fullmatch(identity) else None
-        return cls(storage, identity, Cache(path, note), remote=remote)
+        return cls(storage, identity, cache=Cache(path, note), remote=remote)
 
     def close(self) -> None:
         """Let go of the cache; the storage is the caller's."""
