@@ -17,7 +17,15 @@ from itertools import chain, islice
 from math import ceil, inf
 from typing import TypeVar
 
-from backupd.errors import BackupdError, Interrupted, ObjectDamaged, ObjectNotFound, StorageError
+from backupd.errors import (
+    BackupdError,
+    IntegrityError,
+    Interrupted,
+    ObjectDamaged,
+    ObjectNotFound,
+    RepositoryUnsupported,
+    StorageError,
+)
 from backupd.progress import Progress, Tally
 from backupd.repository.codec import FRAME_LIMIT_BYTES, FRAME_MIN_BYTES
 from backupd.repository.finding import Finding, hits
@@ -32,6 +40,9 @@ Result = TypeVar("Result")
 _THREADS = max(8, (os.cpu_count() or 1) + 1)
 _AHEAD = 4 * _THREADS
 _PAGE = 1000
+
+_DAMAGE = (IntegrityError, StorageError, RepositoryUnsupported)
+"""What an object can be blamed for; that a key is missing here, say, is no fault of its own."""
 
 
 @dataclass
@@ -112,7 +123,7 @@ class Check:
                 raise ObjectDamaged(f"{place.key} is the manifest of another snapshot, {manifest.snapshot}")
         except ObjectNotFound:
             return None  # forgotten meanwhile
-        except BackupdError as error:
+        except _DAMAGE as error:
             return Finding(place.host, place.volume, place.snapshot, place.key, self._problem(error))
         return manifest
 
@@ -121,7 +132,7 @@ class Check:
         for key, check in ((manifest.chunks_key, self._check_list), (manifest.index_key, self._check_index)):
             try:
                 check(manifest)
-            except BackupdError as error:
+            except _DAMAGE as error:
                 findings.append(Finding.of(manifest, key, self._problem(error)))
         return self._unless_forgotten(manifest, findings)
 
@@ -202,7 +213,7 @@ class Check:
     def _attempt(self, key: str) -> str | None:
         try:
             self._repository.chunks.load_only(key)
-        except BackupdError as error:
+        except _DAMAGE as error:
             return self._problem(error)
         return None
 
