@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -22,8 +23,12 @@ from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
 from backupd.repository import Repository
 from backupd.settings import Settings
+from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.volume import Protection, resolve
+
+# Not structlog, which talks where nobody has configured it: not every command logs.
+log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -38,8 +43,19 @@ def connected(settings: Settings) -> Iterator[Engine]:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Repository]:
     """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
-    with closing(open_storage(settings.storage)) as storage:
-        yield Repository.open(storage, settings.keys)
+    with (
+        closing(open_storage(settings.storage)) as storage,
+        closing(
+            Repository.open(
+                storage,
+                settings.keys,
+                remote=not isinstance(storage, LocalStorage),
+                caches=settings.state_dir / "cache",
+                note=log.debug,
+            )
+        ) as repository,
+    ):
+        yield repository
 
 
 @contextmanager

@@ -101,15 +101,22 @@ def read_lines(
             raise ObjectDamaged(f"{key} is damaged: {error}") from error
 
 
-def _fetch(storage: Storage, key: str, sha256: str, spool: IO[bytes]) -> None:
+def check_stored(storage: Storage, key: str, *, sha256: str) -> None:
+    """`ObjectDamaged` unless the sidecar has that SHA-256 as stored."""
+    _fetch(storage, key, sha256, None)
+
+
+def _fetch(storage: Storage, key: str, sha256: str, spool: IO[bytes] | None) -> None:
     digest = hashlib.sha256()
     with storage.open(key) as stored:
         while block := stored.read(_BLOCK):
             digest.update(block)
-            spool.write(block)
+            if spool is not None:
+                spool.write(block)
     if digest.hexdigest() != sha256:
         raise ObjectDamaged(
             f"{key} is damaged: it has another hash than its manifest says",
             hint="choose another snapshot, or bring this object back from a copy of the repository",
         )
-    spool.seek(0)
+    if spool is not None:
+        spool.seek(0)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,10 @@ from backupd.errors import (
     StorageFull,
     WrongKey,
 )
+from backupd.operations.verify import verify
+from backupd.progress import silent
 from backupd.repository import Keys, Repository
+from backupd.repository.finding import Finding
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.keys import KeyPair, age_pair, ssh_pair
@@ -422,7 +426,7 @@ def test_a_flipped_bit_in_any_object_is_named_and_never_returned(
 
 
 def _read_all(repository: Repository) -> None:
-    for manifest in repository.snapshots():
+    for manifest in map(repository.load, repository.places()):
         list(repository.reader(manifest).members())
         load(repository, manifest)
 
@@ -446,3 +450,25 @@ def test_no_secret_is_in_what_can_be_printed(
     )
     assert pair.secret not in seen
     assert id_key_file.read_text().strip() not in seen
+
+
+def test_a_host_that_only_writes_can_verify_all_but_the_data(
+    writer: Repository, storage: FaultyStorage
+) -> None:
+    """Without an identity listings and hashes are checked, nobody is accused, and data is refused."""
+    manifest = save(writer, tar_of(TREE))
+    assert _verified(writer) == []
+    with pytest.raises(KeyMissing):
+        _verified(writer, share=1.0)
+    storage.flip_bit(manifest.index_key, 100)
+    assert [found.object for found in _verified(writer)] == [manifest.index_key]
+    storage._damage.clear()
+    gone = next(writer.reader(manifest).chunk_keys())
+    storage.inner.delete(gone)
+    assert [found.object for found in _verified(writer)] == [gone]
+
+
+def _verified(repository: Repository, share: float = 0.0) -> list[Finding]:
+    found: list[Finding] = []
+    verify(repository, share=share, found=found.append, progress=silent, cancel=threading.Event())
+    return found
