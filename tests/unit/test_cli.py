@@ -12,6 +12,7 @@ import pytest
 
 import backupd
 from backupd.cli import main
+from backupd.cli.output import print_table
 from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
@@ -334,3 +335,15 @@ def test_a_share_that_makes_no_sense_is_refused(text: str, capsys: pytest.Captur
     """With how to write one."""
     assert main(["verify", f"--read-data={text}"]) == 2
     assert "--read-data=5%" in capsys.readouterr().err
+
+
+def test_a_table_in_a_pipe_has_one_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """For grep and awk: columns are aligned, lines whole, and nothing in a cell moves the cursor."""
+    print_table(
+        ("NAME", "SIZE"), [("a", "1 KiB"), ("b" * 300, "20 KiB"), ("\x1b[2J", "3 B")], right=("SIZE",)
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "NAME" + " " * 298 + "  SIZE"
+    assert lines[2] == "a" + " " * 302 + "1 KiB"
+    assert lines[3] == "b" * 300 + "  20 KiB"
+    assert lines[4].startswith("�[2J")
