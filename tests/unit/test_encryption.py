@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Keys, Repository
 from backupd.repository.finding import Finding
+from backupd.repository.history import forget
+from backupd.repository.prune import execute, plan
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.keys import KeyPair, age_pair, ssh_pair
@@ -472,3 +475,22 @@ def _verified(repository: Repository, share: float = 0.0) -> list[Finding]:
     found: list[Finding] = []
     verify(repository, share=share, found=found.append, progress=silent, cancel=threading.Event())
     return found
+
+
+def test_a_host_that_only_writes_prunes_and_heals(
+    writer: Repository, repository: Repository, storage: FaultyStorage
+) -> None:
+    """R4: keys of collections and of damage work the same, and no identity is needed for either."""
+    gone, kept = save(writer, tar_of(TREE)), save(writer, tar_of({"./big": TREE["./big"]}))
+    forget(storage, [gone])
+    cancel = threading.Event()
+    for _ in range(2):
+        execute(storage, plan(storage, grace=timedelta(), cancel=cancel), cancel=cancel)
+    left = {info.key for info in storage.list("chunks/")}
+    assert left == set(repository.reader(kept).chunk_keys())
+    for key in left:
+        storage.inner.delete(key)
+    assert {found.object for found in _verified(writer)} == left
+    again = save(writer, tar_of({"./big": TREE["./big"]}))
+    assert all(key.endswith(".zst.age") and key not in left for key in repository.reader(again).chunk_keys())
+    assert load(repository, kept) == load(repository, again) == tar_of({"./big": TREE["./big"]})
