@@ -103,7 +103,7 @@ class Cutter:
     def _data_ends(self, window: memoryview, at: int) -> Iterator[int]:
         """The ends of the chunks of a large member's data that the window has for certain."""
         assert self._large is not None  # noqa: S101  the caller asked
-        member = self._large.member
+        large, member = self._large, self._large.member
         data = window[at : at + self._left]
         whole = len(data) == self._left
         pieces = _page_ends(data) if PAGED.search(member.path) else self._content_ends(data)
@@ -114,7 +114,7 @@ class Cutter:
             self._left -= end - done
             done = end
             if not self._left:
-                self._listed(self._large.listing(self._ordinal))
+                self._listed(large.listing(self._ordinal))
                 self._large, self._scanned = None, padding(member.data_bytes)
             self._ordinal += 1
             yield at + end

@@ -32,7 +32,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """A large member, whose data is next; where its head begins: in the stream, in which chunk, how far in."""
+    """A large member, whose data is next: where its head begins in the stream, in which chunk, how far in."""
 
     member: Member
     offset: int
@@ -49,8 +49,9 @@ class Large:
 class Walked:
     """What a walk has found: the ends of groups in the window, and the group that was open when it stopped.
 
-    Of that one, `size` bytes are accounted for, which may reach beyond the window; with `closed`, nothing more
-    belongs to it. If neither `large` nor `trailer` stopped the walk, it needs more bytes, or to be asked again.
+    Of that one, `size` bytes are accounted for, which may reach beyond the window; with `closed`, nothing
+    more belongs to it. If neither `large` nor `trailer` stopped the walk, it needs more bytes, or to be asked
+    again.
     """
 
     ends: list[int]
@@ -114,9 +115,7 @@ def _listed(listing: Listing, lines: list[bytes]) -> Listing:
     return listing
 
 
-Native = Callable[
-    [memoryview, int, int, int, int], tuple[list[int], int, bool, bytes, tuple[int, ...], int]
-]
+Native = Callable[[memoryview, int, int, int, int], tuple[list[int], int, bool, bytes, tuple[int, ...], int]]
 """`_walk.walk`: ends, size, closed, lines, counts in the order of TYPES, content bytes."""
 
 
