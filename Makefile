@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/ready ## .venv with backupd and all tools, every one pinned by hash
-.venv/ready: requirements/dev.txt pyproject.toml
+.venv/ready: requirements/dev.txt pyproject.toml hatch_build.py backupd/repository/_walk.c
 	@$(E)/venv .venv
 	@touch $@
 

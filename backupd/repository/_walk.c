@@ -251,7 +251,9 @@ static bool read_head(const uint8_t *window, size_t length, size_t at, Member *m
         int64_t size;
         if (!checksum_holds(header))
             return false;
-        if (kind != 'x' && kind != 'g' && kind != 'L' && kind != 'K')
+        if (kind == 'g') /* rare, and it may change all that follows */
+            return false;
+        if (kind != 'x' && kind != 'L' && kind != 'K')
             return read_member(header, &records, at + BLOCK - start, member);
         if (!field_number(header + 124, 12, &size) || size < 0 || size > HEAD_LIMIT)
             return false;
@@ -321,7 +323,7 @@ static uint32_t hash_of(Bytes text)
     if (rest)
         memcpy(tail, text.at + whole, rest);
     tail[rest] = 0x80;
-    for (int i = 0; i < 8; i++)
+    for (unsigned i = 0; i < 8; i++)
         tail[end - 1 - i] = (uint8_t)(bits >> 8 * i);
     for (size_t at = 0; at < end; at += 64)
         sha256_block(state, tail + at);
@@ -415,7 +417,7 @@ static size_t code_point(Bytes text, uint32_t *point)
     size_t count = first < 0x80 ? 1 : first < 0xC0 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF8 ? 4 : 0;
     if (!count || count > text.length)
         return 0;
-    *point = count == 1 ? first : first & (0x7F >> count);
+    *point = count == 1 ? first : first & (0x7Fu >> count);
     for (size_t i = 1; i < count; i++) {
         if ((text.at[i] & 0xC0) != 0x80)
             return 0;
