@@ -23,7 +23,7 @@ from backupd.repository.chunks import ChunkStore, StoredChunk
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
 BATCH_BYTES = 1024 * 1024
-"""Small chunks go to the workers together, so many bytes at a time: each hand-over costs all of them the GIL."""
+"""Small chunks go to the workers together, so many bytes at a time: a hand-over is a fight for the GIL."""
 
 
 class Source(Protocol):
