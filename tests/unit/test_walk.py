@@ -20,7 +20,7 @@ from backupd.errors import StreamRejected
 from backupd.repository import walk
 from backupd.repository.chunker import Cutter
 from backupd.repository.tarstream import BLOCK
-from backupd.repository.walk import KIB, LARGE, Listing, Walk, walk_native, walk_python
+from backupd.repository.walk import GROUP_MAX, KIB, LARGE, Listing, Walk, walk_native, walk_python
 from tests.streams import noise, tar_of
 from tests.vectors.make import noise_stream, tree
 
@@ -254,6 +254,18 @@ def test_the_vectors_streams_are_walked_alike(piece: int | None) -> None:
     """The streams whose cuts are pinned."""
     for stream in (tar_of(tree()), noise_stream()):
         assert not same(stream, piece and len(stream) // 30)[4]
+
+
+@needs_native
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_groups_are_full_at_the_same_byte(extra: int) -> None:
+    """Members that never close a group themselves fill it exactly, and by a block more or less."""
+    names = (b"./%d" % number for number in range(3000))
+    open_ended = [name for name in names if not walk.closes_group(name, BLOCK)]
+    blocks = [bytes(head(b"5", 0, name=name)) for name in open_ended[:2500]]
+    first = bytes(head(b"0", (200 + extra) * BLOCK, name=b"./first")) + bytes((200 + extra) * BLOCK)
+    ends = same(b"".join(blocks[:30]) + first + b"".join(blocks[30:]) + bytes(1024))[0]
+    assert GROUP_MAX in (ends[1] - ends[0], ends[2] - ends[1])
 
 
 @needs_native
