@@ -47,6 +47,20 @@ VALUES = [
 ]  # fmt: skip
 """What may stand in a pax record."""
 
+MALFORMED = [
+    b"3 a\n",
+    b"999 path=x\n",
+    b"x path=x\n",
+    b"9 path=xy",
+    b" 9 a=bcd\n",
+    b"+8 a=bc\n",
+    b"0 \n",
+    b"2 ",
+]
+"""Bodies of pax headers that are none, or that only some readers understand."""
+
+MAGICS = [b"ustar\x0000", b"ustar  \0", b"", b"ustar"]
+
 KEYS = [
     b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime", b"GNU.sparse.name", b"GNU.sparse.realsize",
     b"GNU.sparse.size", b"SCHILY.xattr.user.x", b"", b"pathx", b"pat",
@@ -136,16 +150,14 @@ records = st.lists(st.tuples(st.sampled_from(KEYS), texts), max_size=5).map(
 bodies = st.one_of(
     records,
     st.tuples(records, st.binary(max_size=20)).map(b"".join),
-    st.sampled_from(
-        [b"3 a\n", b"999 path=x\n", b"x path=x\n", b"9 path=xy", b" 9 a=b\n", b"+8 a=bc\n", b"0 \n", b"2 "]
-    ),
+    st.sampled_from(MALFORMED),
 )
 fields = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(("mode", "uid", "gid", "mtime", "size"), numbers),
         **dict.fromkeys(("name", "link", "prefix"), texts),
-        "magic": st.sampled_from([b"ustar\x0000", b"ustar  \0", b"", b"ustar"]),
+        "magic": st.sampled_from(MAGICS),
         "sum": numbers,
     },
 )
@@ -232,8 +244,25 @@ def test_any_number_in_a_field_is_read_or_refused_alike(name: str) -> None:
 def test_any_pax_record_is_read_or_refused_alike(key: bytes) -> None:
     """Values of every key, also where an earlier one of the same key said otherwise."""
     for value in VALUES:
-        body = record(key, b"7") + record(key, value)
+        body = record(key, b"7") + record(key, value) + record(b"path", b"./path")
         same(bytes(head(b"x", len(body))) + filled(body) + bytes(head(b"0", 0)) + bytes(LARGE + 2048))
+
+
+@needs_native
+def test_malformed_records_are_read_or_refused_alike() -> None:
+    """At the beginning of a pax header, after a good record, and in a global one."""
+    for kind in (b"x", b"g"):
+        for body in (*MALFORMED, *(record(b"uid", b"5") + body for body in MALFORMED)):
+            same(bytes(head(kind, len(body))) + filled(body) + bytes(head(b"0", 0)) + bytes(2048))
+
+
+@needs_native
+@pytest.mark.parametrize("magic", MAGICS)
+@pytest.mark.parametrize("prefix", [b"", b"a", b"p" * 155])
+@pytest.mark.parametrize("name", [b"", b"n", b"n" * 100])
+def test_names_in_two_parts_are_joined_alike(magic: bytes, prefix: bytes, name: bytes) -> None:
+    """The prefix counts in ustar headers alone: elsewhere other things stand there."""
+    assert not same(bytes(head(b"0", 0, magic=magic, prefix=prefix, name=name)) + bytes(2048))[4]
 
 
 @needs_native
@@ -266,6 +295,15 @@ def test_groups_are_full_at_the_same_byte(extra: int) -> None:
     first = bytes(head(b"0", (200 + extra) * BLOCK, name=b"./first")) + bytes((200 + extra) * BLOCK)
     ends = same(b"".join(blocks[:30]) + first + b"".join(blocks[30:]) + bytes(1024))[0]
     assert GROUP_MAX in (ends[1] - ends[0], ends[2] - ends[1])
+
+
+@needs_native
+def test_paths_of_any_length_close_groups_alike() -> None:
+    """The hash of a path, also where its length or its padding just fits into a block of the hash."""
+    lengths = [*range(45, 65), *range(110, 125)] * 4
+    bodies = [record(b"path", b"%04d" % number + b"p" * length) for number, length in enumerate(lengths)]
+    data = bytes(head(b"0", 33 * KIB)) + bytes(33 * KIB)
+    same(b"".join(bytes(head(b"x", len(body))) + filled(body) + data for body in bodies) + bytes(1024))
 
 
 @needs_native
