@@ -216,6 +216,7 @@ def test_both_walks_do_the_same_with_any_bytes(stream: bytes, piece: int | None)
 
 
 @needs_native
+@settings(deadline=None)
 @given(
     path=st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode), st.sampled_from(VALUES))
 )
