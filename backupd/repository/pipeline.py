@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -22,6 +22,8 @@ from backupd.repository.chunks import ChunkStore, StoredChunk
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
+BATCH_BYTES = 1024 * 1024
+"""Small chunks go to the workers together, so many bytes at a time: a hand-over is a fight for the GIL."""
 
 
 class Source(Protocol):
@@ -38,7 +40,7 @@ class Pipeline:
         self._cutter = cutter
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
-        self._pending: deque[Future[StoredChunk]] = deque()
+        self._pending: deque[Future[list[StoredChunk]]] = deque()
         self._window: _Buffer | None = None
         self._rest = memoryview(b"")
         for _ in range(BUFFERS):
@@ -62,7 +64,7 @@ class Pipeline:
                     yield from self._settled()
                 reader.result()
                 while self._pending:
-                    yield self._pending.popleft().result()
+                    yield from self._pending.popleft().result()
             finally:
                 self._free.put(None)
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -92,18 +94,29 @@ class Pipeline:
         window = buffer.window(self._rest)
         if self._window is not None:
             self._window.release()
-        self._window, at = buffer, 0
+        self._window, at, first, batch = buffer, 0, 0, []
         for end in self._cutter.cut(window, last=buffer.last):
-            buffer.hold()
-            future = pool.submit(self._chunks.store, window[at:end])
-            future.add_done_callback(lambda _: buffer.release())
-            self._pending.append(future)
+            batch.append(window[at:end])
             at = end
+            if at - first >= BATCH_BYTES:
+                self._submit(batch, buffer, pool)
+                first, batch = at, []
+        if batch:
+            self._submit(batch, buffer, pool)
         self._rest = window[at:]
+
+    def _submit(self, batch: Sequence[memoryview], buffer: _Buffer, pool: ThreadPoolExecutor) -> None:
+        buffer.hold()
+        future = pool.submit(self._store, batch)
+        future.add_done_callback(lambda _: buffer.release())
+        self._pending.append(future)
+
+    def _store(self, batch: Sequence[memoryview]) -> list[StoredChunk]:
+        return [self._chunks.store(data) for data in batch]
 
     def _settled(self) -> Iterator[StoredChunk]:
         while self._pending and self._pending[0].done():
-            yield self._pending.popleft().result()
+            yield from self._pending.popleft().result()
 
 
 class _Buffer:

@@ -43,8 +43,12 @@ class SidecarWriter:
 
     def add(self, line: bytes) -> None:
         """Append a line; its end is added."""
-        self._lines.append(line)
-        self._size += len(line) + 1
+        self.extend(line + b"\n")
+
+    def extend(self, lines: bytes) -> None:
+        """Append any number of lines, each with its end."""
+        self._lines.append(lines)
+        self._size += len(lines)
         if self._size >= _BLOCK:
             self._write(self._compressor.compress(self._take()))
 
@@ -67,7 +71,7 @@ class SidecarWriter:
         return sha256
 
     def _take(self) -> bytes:
-        lines = b"".join(line + b"\n" for line in self._lines)
+        lines = b"".join(self._lines)
         self._lines, self._size = [], 0
         return lines
 

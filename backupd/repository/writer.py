@@ -21,7 +21,7 @@ from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.sidecar import SidecarWriter
-from backupd.repository.tarstream import Member
+from backupd.repository.walk import Listing
 from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, index_key, prefix
 from backupd.storage.base import Storage
 
@@ -96,7 +96,7 @@ class SnapshotWriter:
             if self._encryption:
                 members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
-            pipeline = Pipeline(self._chunks, Cutter(tally.member))
+            pipeline = Pipeline(self._chunks, Cutter(tally.listed))
             for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                 keys.add(chunk.key.encode("ascii"))
                 tally.chunk(chunk)
@@ -158,11 +158,11 @@ class _Tally:
         self._count = self._new_count = self._bytes = self._new = self._stored = self._max = 0
         self._min: int | None = None
 
-    def member(self, member: Member, offset: int, first: int, last: int, skip: int) -> None:
-        """Note one member; see `MemberSeen`."""
-        self._members[member.type] += 1
-        self._content_bytes += member.size
-        self._lines.add(index.encode(member, offset, first, last, skip))
+    def listed(self, listing: Listing) -> None:
+        """Note members."""
+        self._members += listing.counts
+        self._content_bytes += listing.content_bytes
+        self._lines.extend(listing.lines)
 
     def chunk(self, chunk: StoredChunk) -> None:
         """Note one chunk."""
