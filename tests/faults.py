@@ -34,6 +34,7 @@ class FaultyStorage:
     ) -> None:
         self.inner = inner
         self.location = inner.location
+        self.concurrency = inner.concurrency
         self.calls: list[str] = []
         self._crash_before = crash_before
         self._fail_at = fail_at or {}

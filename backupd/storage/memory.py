@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
-from backupd.storage.base import Buffer, ObjectInfo
+from backupd.storage.base import CORES, Buffer, ObjectInfo
 from backupd.storage.keys import check_key
 
 
@@ -27,6 +27,7 @@ class MemoryStorage:
     """
 
     location = "memory"
+    concurrency = CORES + 1
 
     def __init__(self) -> None:
         self._flushed: dict[str, _Object] = {}
