@@ -38,7 +38,7 @@ def connected(settings: Settings) -> Iterator[Engine]:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Repository]:
     """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
-    with closing(open_storage(settings.storage)) as storage:
+    with closing(open_storage(settings.storage, settings.s3.options)) as storage:
         yield Repository.open(storage)
 
 

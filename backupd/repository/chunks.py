@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
 from backupd.repository.codec import FRAME_LIMIT_BYTES, Codec
-from backupd.storage.base import Buffer, Storage
+from backupd.storage.base import CORES, Buffer, Storage
 
 _KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})\.zst")
 
@@ -33,15 +35,21 @@ class ChunkStore:
     def __init__(self, storage: Storage, codec: Codec) -> None:
         self._storage = storage
         self._codec = codec
+        # Threads that wait for the storage are many; of those that compute, more than cores only take memory.
+        self._computing = threading.BoundedSemaphore(CORES)
+        self.concurrency = max(storage.concurrency, CORES)
 
-    def store(self, data: Buffer) -> StoredChunk:
-        """Have the storage hold this content; whether durably, its `flush` will tell."""
-        chunk = self._codec.identify(data)
-        key = f"chunks/{chunk[:2]}/{chunk}{self._codec.suffix}"
-        if self._storage.exists(key):
-            return StoredChunk(key, len(data), 0)
-        frame = self._codec.encode(data)
-        return StoredChunk(key, len(data), len(frame) if self._storage.put(key, frame) else 0)
+    def store(self, data: Buffer, read: Callable[[], None] = lambda: None) -> StoredChunk:
+        """Have the storage hold this content; whether durably, its `flush` will tell.
+
+        `read` is called once, as soon as `data` is needed no more: before the storage is waited for.
+        """
+        size = len(data)
+        try:
+            key, frame = self._encoded(data)
+        finally:
+            read()
+        return StoredChunk(key, size, len(frame) if frame and self._storage.put(key, frame) else 0)
 
     def load(self, key: str) -> bytes:
         """The content of the chunk under `key`; `ObjectDamaged` where it is missing or anything else."""
@@ -53,3 +61,13 @@ class ChunkStore:
         except ObjectNotFound as error:
             raise ObjectDamaged(f"chunk {key} is missing") from error
         return self._codec.decode(frame, chunk=chunk, key=key)
+
+    def _encoded(self, data: Buffer) -> tuple[str, bytes | None]:
+        """The key of this content, and its frame unless the storage has it."""
+        with self._computing:
+            chunk = self._codec.identify(data)
+        key = f"chunks/{chunk[:2]}/{chunk}{self._codec.suffix}"
+        if self._storage.exists(key):
+            return key, None
+        with self._computing:
+            return key, self._codec.encode(data)

@@ -1,4 +1,4 @@
-"""From a tar stream to stored chunks: one thread reads, one cuts, one for each core hashes and stores.
+"""From a tar stream to stored chunks: one thread reads, one cuts, many hash, compress and store.
 
 Memory is a fixed ring of buffers. While the reader fills one, chunks that are views into others are at work;
 what a window leaves uncut is copied into the head room of the next, so that a chunk is always one contiguous
@@ -8,7 +8,6 @@ view and its bytes are otherwise never copied.
 from __future__ import annotations
 
 import mmap
-import os
 import queue
 import threading
 from collections import deque
@@ -52,7 +51,7 @@ class Pipeline:
         `at_end` is called in the reader's thread as soon as the stream has ended, while storing goes on. What
         the source, `at_end` or the storage raises ends the run, as does `cancel`, with `Interrupted`.
         """
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="pipeline") as pool:
+        with ThreadPoolExecutor(1 + self._chunks.concurrency, thread_name_prefix="pipeline") as pool:
             reader = pool.submit(self._read, source, at_end)
             try:
                 for buffer in iter(self._full.get, None):
@@ -95,9 +94,7 @@ class Pipeline:
         self._window, at = buffer, 0
         for end in self._cutter.cut(window, last=buffer.last):
             buffer.hold()
-            future = pool.submit(self._chunks.store, window[at:end])
-            future.add_done_callback(lambda _: buffer.release())
-            self._pending.append(future)
+            self._pending.append(pool.submit(self._chunks.store, window[at:end], buffer.release))
             at = end
         self._rest = window[at:]
 

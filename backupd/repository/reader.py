@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -45,7 +44,7 @@ class SnapshotReader:
     def check_present(self) -> None:
         """`ObjectDamaged`, naming the first, unless every chunk is there; contents are not read."""
         missing, example = 0, ""
-        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
+        with ThreadPoolExecutor(max(_AHEAD, self._chunks.concurrency), thread_name_prefix="present") as pool:
             keys = self.chunk_keys()
             while batch := list(islice(keys, 4096)):
                 for key, present in zip(batch, pool.map(self._storage.exists, batch), strict=True):
@@ -66,9 +65,10 @@ class SnapshotReader:
         """
         keys = islice(self.chunk_keys(), first, None if last is None else last + 1)
         pending: deque[Future[bytes]] = deque()
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="fetch") as pool:
+        ahead = max(_AHEAD, self._chunks.concurrency)
+        with ThreadPoolExecutor(1 + self._chunks.concurrency, thread_name_prefix="fetch") as pool:
             try:
-                pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, _AHEAD))
+                pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, ahead))
                 while pending:
                     if cancel.is_set():
                         raise Interrupted(f"reading snapshot {self.manifest.snapshot} was told to stop")

@@ -54,8 +54,7 @@ class Repository:
     @classmethod
     def init(cls, storage: Storage) -> Repository:
         """Make a repository in a storage that holds none; `RepositoryError` where one is already."""
-        if storage.exists(MARKER):
-            raise RepositoryError(f"{storage.location} is a repository already", hint="use it as it is")
+        cls.refuse_existing(storage)
         marker = {
             "format": FORMAT,
             "id": str(uuid.uuid4()),
@@ -68,6 +67,12 @@ class Repository:
         storage.put(MARKER, json.dumps(marker, indent=1).encode() + b"\n")
         storage.flush()
         return cls.open(storage)
+
+    @staticmethod
+    def refuse_existing(storage: Storage) -> None:
+        """`RepositoryError` where there is a repository."""
+        if storage.exists(MARKER):
+            raise RepositoryError(f"{storage.location} is a repository already", hint="use it as it is")
 
     @classmethod
     def open(cls, storage: Storage) -> Repository:

@@ -37,7 +37,7 @@ class LocalStorage:
     one wrote. Only writers touch the directory beyond reading, so a read-only mount can be restored from.
     """
 
-    concurrency = CORES + 1
+    concurrency = CORES
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ class MemoryStorage:
     """
 
     location = "memory"
-    concurrency = CORES + 1
+    concurrency = CORES
 
     def __init__(self) -> None:
         self._flushed: dict[str, _Object] = {}

@@ -74,14 +74,15 @@ class RetryingStorage:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """As promised; a listing that broke off goes on after the last key, which is why order matters."""
         last = ""
-        listing = self.inner.list(prefix)
+        listing: Iterator[ObjectInfo] | None = None
 
         def following() -> ObjectInfo | None:
             nonlocal listing
             try:
+                listing = self.inner.list(prefix) if listing is None else listing
                 return next((info for info in listing if info.key > last), None)
             except StorageUnavailable:
-                listing = self.inner.list(prefix)  # a generator that has raised is at its end
+                listing = None
                 raise
 
         while info := self._persist(following):

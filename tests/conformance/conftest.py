@@ -29,10 +29,9 @@ FACTORIES: dict[str, Factory] = {
 
 S3_FACTORIES: dict[str, Callable[[Account], Storage]] = {
     "s3": lambda account: account.storage(),
-    "s3, with a prefix, in parts": lambda account: account.storage("host/db-1", part_bytes=5 << 20),
-    "s3, in a shared bucket": lambda account: account.storage(uuid.uuid4().hex, bucket=account.shared),
-    "retrying s3": lambda account: RetryingStorage(account.storage()),
-    "faulty s3 without a fault": lambda account: FaultyStorage(account.storage()),
+    "retrying faulty s3 with a prefix, in parts": lambda account: RetryingStorage(
+        FaultyStorage(account.storage(f"host/{uuid.uuid4()}", bucket=account.shared, part_bytes=5 << 20))
+    ),
 }
 
 

@@ -122,7 +122,7 @@ def test_init_makes_a_repository_once(storage: Path, capsys: pytest.CaptureFixtu
 def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """With `--json` standard output is one JSON value."""
     assert main(["init", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"storage", "id"}
+    assert set(json.loads(capsys.readouterr().out)) == {"storage", "id", "warnings"}
     assert main(["snapshots", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
