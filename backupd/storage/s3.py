@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
 from botocore.response import StreamingBody
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
@@ -104,7 +105,10 @@ class S3Storage:
             except ClientError as error:
                 if status_of(error) == 404:
                     return False
-                raise
+                if status_of(error) >= 500:
+                    raise
+                # What answers a HEAD has no room for a reason; the answer to this has.
+                self._client.get_object(**target, Range="bytes=0-0")["Body"].close()
         return True
 
     def get(self, key: str, *, limit_bytes: int) -> bytes:
@@ -266,4 +270,6 @@ def connect(options: S3Options) -> S3Client:
         aws_secret_access_key=options.secret_key,
         config=settings,
     )
+    # A put would wait for the server's word before it sends a body: a round trip for each.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
     return client

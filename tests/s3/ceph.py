@@ -105,6 +105,13 @@ class Ceph:
         made = json.loads(self.admin("user", "create", f"--uid={name}", f"--display-name={name}", *options))
         return Keys(name, made["keys"][0]["access_key"], made["keys"][0]["secret_key"])
 
+    def more_keys(self, keys: Keys) -> Keys:
+        """Another pair of keys for the same user."""
+        words = ("key", "create", f"--uid={keys.user}", "--key-type=s3", "--gen-access-key")
+        pairs = {each["access_key"]: each["secret_key"] for each in json.loads(self.admin(*words))["keys"]}
+        (access_key,) = pairs.keys() - {keys.access_key}
+        return Keys(keys.user, access_key, pairs[access_key])
+
     def admin(self, *words: str) -> bytes:
         """What `radosgw-admin` prints."""
         return self._run("radosgw-admin", *words)
