@@ -16,7 +16,7 @@ from backupd.engine.client import Engine
 
 PATIENCE_SECONDS = 60
 _CONFIG = """
-storage = "{directory}/storage"
+storage = "{storage}"
 state_dir = "{directory}/state"
 instance = "{name}"
 host = "test"
@@ -37,8 +37,11 @@ enable = false
 class Program:
     """`backupd` with a repository, a state directory and an instance name of its own."""
 
-    def __init__(self, engine: Engine, directory: Path, *, socket: Path | None = None) -> None:
+    def __init__(
+        self, engine: Engine, directory: Path, *, socket: Path | None = None, storage: str | None = None
+    ) -> None:
         self.engine = engine
+        self._storage = storage or f"{directory}/storage"
         self._socket = socket or engine.socket
         self.name = f"backupd-test-{uuid.uuid4().hex[:8]}"
         self.directory = directory
@@ -47,7 +50,9 @@ class Program:
 
     def configure(self, rule: str) -> None:
         """Let the rule for the test's volumes say this, from the next process on."""
-        text = _CONFIG.format(directory=self.directory, name=self.name, socket=self._socket, rule=rule)
+        text = _CONFIG.format(
+            directory=self.directory, storage=self._storage, name=self.name, socket=self._socket, rule=rule
+        )
         self._config.write_text(text, encoding="utf-8")
 
     def run(self, *words: str, code: int = 0, text: str = "") -> subprocess.CompletedProcess[bytes]:
