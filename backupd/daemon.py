@@ -17,12 +17,22 @@ from backupd.engine.discovery import events, survey
 from backupd.errors import BackupdError, EngineError
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
+from backupd.operations.prune import due, last_prune, prune
 from backupd.operations.save import save
 from backupd.progress import silent
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
 from backupd.volume import Policy, Protection
-from backupd.wiring import assembled, connected, last_success, protections, renewed, zone
+from backupd.wiring import (
+    assembled,
+    connected,
+    forget_in,
+    last_success,
+    opened,
+    protections,
+    renewed,
+    zone,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +79,7 @@ class _Service:
     def serve(self) -> None:
         """Work until a signal comes; it must be blocked in every thread."""
         self._scheduler.start()
+        self._schedule_prune()
         threads = [
             threading.Thread(target=self._watch, name="backupd-watch", daemon=True),
             threading.Thread(target=self._look_now_and_then, name="backupd-look", daemon=True),
@@ -159,7 +170,41 @@ class _Service:
                 state_dir=self._settings.state_dir,
                 progress=silent,
                 cancel=self._stop,
+                forget_in=forget_in(self._settings),
             )
+
+    def _schedule_prune(self) -> None:
+        schedule = self._settings.prune.schedule
+        if schedule is None:
+            return
+        name = f"prune of {self._context.instance}"
+        self._scheduler.every(name, schedule, self._prune, last=last_prune(self._settings.state_dir))
+        self._scheduler.every(f"rest of {name}", "@hourly", self._finish_prune)
+
+    def _prune(self) -> None:
+        self._prune_with(condemn=True)
+
+    def _finish_prune(self) -> None:
+        """Delete what has been condemned long enough, by this host or another."""
+        self._prune_with(condemn=False)
+
+    def _prune_with(self, *, condemn: bool) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            with opened(self._settings) as repository:
+                grace = self._settings.prune.grace
+                if condemn or due(repository, grace):
+                    prune(
+                        repository,
+                        state_dir=self._settings.state_dir,
+                        grace=grace,
+                        condemn=condemn,
+                        cancel=self._stop,
+                    )
+        except BackupdError as error:
+            # A prune's own closing line has told most of them; a storage that cannot be opened has none.
+            log.warning("prune put off", error=error.message, hint=error.hint)
 
 
 @contextmanager

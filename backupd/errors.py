@@ -18,6 +18,8 @@
     ├── RepositoryError
     │   ├── RepositoryMissing
     │   ├── RepositoryUnsupported
+    │   ├── KeyMissing                     encrypted, and the key for this is not here
+    │   ├── WrongKey
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
@@ -111,6 +113,14 @@ class RepositoryMissing(RepositoryError):
 
 class RepositoryUnsupported(RepositoryError):
     """The repository was written in a format that this version does not know."""
+
+
+class KeyMissing(RepositoryError):
+    """The repository is encrypted, and the key that this takes is not here."""
+
+
+class WrongKey(RepositoryError):
+    """A key that is here does not belong to the repository."""
 
 
 class SnapshotNotFound(RepositoryError):

@@ -18,6 +18,8 @@ from backupd.volume import Policy
 
 log = structlog.get_logger(__name__)
 
+_UPKEEP = "upkeep"
+
 
 class Scheduler:
     """Calls `run(volume, policy)` at each of a volume's schedule points, from one of `concurrency` threads.
@@ -34,7 +36,7 @@ class Scheduler:
         self._run = run
         self._policies: dict[str, Policy] = {}
         self._jobs = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(concurrency)},
+            executors={"default": ThreadPoolExecutor(concurrency), _UPKEEP: ThreadPoolExecutor(1)},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
             **({"timezone": timezone} if timezone else {}),
         )
@@ -74,6 +76,24 @@ class Scheduler:
                 self._jobs.modify_job(volume, next_run_time=now)
                 log.info("missed backup is caught up", volume=volume, missed=due)
 
+    def every(
+        self, name: str, expression: str, call: Callable[[], None], *, last: datetime | None = None
+    ) -> None:
+        """Call at each point of a schedule that no volume has; a point missed since `last` is caught up.
+
+        Such calls never run at the same time, nor take a volume's turn. `call` must not raise.
+        """
+        schedule = parse(expression, seed=name)
+        now = datetime.now(self._jobs.timezone)
+        self._jobs.add_job(
+            call,
+            _CronTrigger(schedule),
+            id=f"{_UPKEEP}:{name}",  # no volume's name has a colon
+            executor=_UPKEEP,
+            next_run_time=now if missed(schedule, last, now) else schedule.next(now),
+            replace_existing=True,
+        )
+
     def next_run(self, volume: str) -> datetime | None:
         """When the volume's turn comes next; None where it is not scheduled."""
         job = self._jobs.get_job(volume)
@@ -109,6 +129,8 @@ class Scheduler:
             self._run(volume, policy)
 
     def _on_overlap(self, event: JobSubmissionEvent) -> None:
+        if event.job_id.startswith(f"{_UPKEEP}:"):
+            return
         self.skipped[event.job_id] += 1
         log.warning(
             "backup skipped: the last one still goes on",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -28,6 +30,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from backupd import cron
 from backupd.errors import ConfigError
+from backupd.repository.keys import Keys
 from backupd.retention import Retention
 from backupd.storage.s3options import CONNECTIONS, S3Options
 from backupd.volume import Policy, Quiesce, Rule
@@ -109,17 +112,48 @@ def _storage_class(value: str) -> str:
     return value
 
 
+def _words(value: object) -> object:
+    """A list from text as it stands in a variable or in a file of recipients: commas, lines, comments."""
+    if not isinstance(value, str):
+        return value
+    lines = [line for line in value.splitlines() if not line.lstrip().startswith("#")]
+    return _patterns(",".join(lines))
+
+
+def _recipient(text: str) -> str:
+    from backupd.repository import age  # brings pyrage along, which most have no use for
+
+    return _read(age.normalise, text)
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([0-9]{1,6})\s*([smhd])", value.strip().lower())
+    if match is None:
+        raise ValueError('should be a number and a unit, such as "90s", "30m", "24h" or "7d"')
+    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+
+
+def _schedule_or_never(value: str) -> str | None:
+    return None if value.strip().lower() in ("", "never") else _schedule(value)
+
+
+_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 _Cron = Annotated[str, AfterValidator(_schedule)]
+_CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
+_Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 _Zone = Annotated[str, AfterValidator(_zone)]
 _Patterns = Annotated[tuple[_Text, ...], BeforeValidator(_patterns)]
 _Endpoint = Annotated[_Text, AfterValidator(_endpoint)]
 _StorageClass = Annotated[_Text, AfterValidator(_storage_class)]
+_Recipients = Annotated[tuple[Annotated[_Text, AfterValidator(_recipient)], ...], BeforeValidator(_words)]
 _Retention = Annotated[Retention, PlainValidator(_retention)]
 
 
@@ -183,6 +217,28 @@ class RuleSettings(_Section):
     exclude: _Patterns | None = None
 
 
+class ForgetSettings(_Section):
+    """When retention is applied; who may not delete leaves it to another machine's `backupd forget`."""
+
+    after_backup: bool = True
+
+
+class EncryptionSettings(_Section):
+    """The keys of an encrypted repository: public ones here, of secret ones only where they lie."""
+
+    recipients: _Recipients = ()
+    identity_file: Path | None = None
+    passphrase_file: Path | None = None
+    id_key_file: Path | None = None
+
+
+class PruneSettings(_Section):
+    """When chunks that no snapshot names are deleted; no `schedule` where another host does it."""
+
+    schedule: _CronOrNever | None = "@weekly"
+    grace: _Duration = timedelta(hours=24)
+
+
 class LogSettings(_Section):
     """How the log looks and how much is said."""
 
@@ -205,6 +261,9 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
+    forget: ForgetSettings = ForgetSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
+    prune: PruneSettings = PruneSettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 
@@ -224,6 +283,17 @@ class Settings(BaseSettings):
     def fifo_dir(self) -> Path:
         """The directory that helpers and backupd share."""
         return self.helper.fifo_dir or self.state_dir / "fifo"
+
+    @property
+    def keys(self) -> Keys:
+        """What an encrypted repository is made and opened with."""
+        given = self.encryption
+        return Keys(
+            recipients=given.recipients,
+            identity_file=given.identity_file,
+            passphrase_file=given.passphrase_file,
+            id_key_file=given.id_key_file or self.state_dir / "id_key",
+        )
 
     @property
     def defaults(self) -> Policy:

@@ -96,27 +96,38 @@ class Manifest:
     skipped: int = 0
     redacted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    collapsed_from: str | None = None
     required_features: tuple[str, ...] = field(default=())
+    encrypted: bool = False
+
+    @property
+    def stem(self) -> str:
+        """What the keys of all its objects begin with, up to the dot."""
+        return f"{prefix(self.host, self.volume.name)}{self.snapshot}"
 
     @property
     def key(self) -> str:
         """The manifest's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.json"
+        return f"{self.stem}.json"
 
     @property
     def chunks_key(self) -> str:
         """The chunk list's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.chunks.zst"
+        return f"{self.stem}.chunks.zst"
 
     @property
     def index_key(self) -> str:
         """The index's key in a storage."""
-        return f"{prefix(self.host, self.volume.name)}{self.snapshot}.index.zst"
+        return index_key(self.stem, encrypted=self.encrypted)
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as JSON values."""
         values = asdict(self)
+        if self.collapsed_from is None:
+            del values["collapsed_from"]
         values["started"], values["finished"] = _timestamp(self.started), _timestamp(self.finished)
+        if not self.encrypted:
+            del values["encrypted"]
         return {"format": FORMAT, **values}
 
     def encode(self) -> builtins.bytes:
@@ -164,6 +175,11 @@ def prefix(host: str, volume: str) -> str:
     return f"snapshots/{host}/{volume}/"
 
 
+def index_key(stem: str, *, encrypted: bool) -> str:
+    """The key of the index of the snapshot whose keys begin with `stem`."""
+    return f"{stem}.index.zst.age" if encrypted else f"{stem}.index.zst"
+
+
 def _manifest(values: Mapping[str, Any]) -> Manifest:
     compose = values["compose"]
     quiesced, tar = values["quiesced"], values["tar"]
@@ -187,7 +203,15 @@ def _manifest(values: Mapping[str, Any]) -> Manifest:
         skipped=int(values["skipped"]),
         redacted=tuple(values["redacted"]),
         warnings=tuple(values["warnings"]),
+        collapsed_from=_optional(values.get("collapsed_from")),
+        encrypted=bool(values.get("encrypted")),
     )
+
+
+def _optional(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r} is no text")
 
 
 def _timestamp(moment: datetime) -> str:

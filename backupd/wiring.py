@@ -14,7 +14,7 @@ from tzlocal import get_localzone
 
 from backupd.engine.client import Engine
 from backupd.engine.discovery import Survey
-from backupd.engine.image import helper_image
+from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
@@ -39,7 +39,7 @@ def connected(settings: Settings) -> Iterator[Engine]:
 def opened(settings: Settings) -> Iterator[Repository]:
     """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
     with closing(open_storage(settings.storage, settings.s3.options)) as storage:
-        yield Repository.open(storage)
+        yield Repository.open(storage, settings.keys)
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
                 engine=engine,
                 repository=repository,
                 journal=journal,
-                image=helper_image(engine, settings.helper.image, say, instance=instance),
+                image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
                 fifo_dir=settings.fifo_dir,
@@ -67,7 +67,7 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
 def renewed(settings: Settings, context: Context, say: Say) -> Iterator[Context]:
     """The context with what may have gone bad meanwhile made anew: storage and helper image."""
     with opened(settings) as repository:
-        image = helper_image(context.engine, settings.helper.image, say, instance=context.instance)
+        image = _image(settings, context.engine, context.instance, say)
         yield replace(context, repository=repository, image=image)
 
 
@@ -87,6 +87,16 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
+    cache = settings.state_dir / "cache"
+    return helper_image(engine, settings.helper.image, say, instance=instance, memory=cache)
+
+
+def forget_in(settings: Settings) -> tzinfo | None:
+    """The time zone in which a backup applies its volume's retention; None where it does not."""
+    return zone(settings) if settings.forget.after_backup else None
 
 
 def _instance(state_dir: Path) -> str:

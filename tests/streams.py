@@ -7,7 +7,9 @@ import random
 import tarfile
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from backupd.progress import silent
 from backupd.repository import Repository
@@ -55,13 +57,19 @@ def save(
     volume: str = "data",
     snapshot: str | None = None,
     piece: int = 1024 * 1024,
+    concealed: Mapping[str, str] | None = None,
+    **facts: Any,
 ) -> Manifest:
-    """Save a tar stream as a snapshot, as a backup does, without an engine."""
+    """Save a tar stream as a snapshot, as a backup does, without an engine; `facts` are the manifest's."""
     now = datetime.now(UTC)
     snapshot = snapshot or new_id(now)
     with repository.begin(host=host, volume=volume, snapshot=snapshot) as writer:
         content = writer.store(
-            BytesSource(stream, piece=piece), at_end=lambda: None, progress=silent, cancel=threading.Event()
+            BytesSource(stream, piece=piece),
+            concealed=concealed,
+            at_end=lambda: None,
+            progress=silent,
+            cancel=threading.Event(),
         )
         manifest = Manifest(
             snapshot=snapshot,
@@ -78,7 +86,9 @@ def save(
             sidecars=content.sidecars,
             outcome="ok",
             tool="backupd test",
+            encrypted=repository.encrypted,
         )
+        manifest = replace(manifest, **facts)
         writer.commit(manifest)
     return manifest
 

@@ -15,11 +15,10 @@ from backupd.cli.words import size
 from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError, ConfigError, Interrupted, PartFailed, UsageError
 from backupd.operations.context import Context
-from backupd.operations.save import save
+from backupd.operations.save import Saved, save
 from backupd.settings import Settings
-from backupd.snapshot import Manifest
 from backupd.volume import Policy, Protection, resolve
-from backupd.wiring import assembled, connected, protections, renewed
+from backupd.wiring import assembled, connected, forget_in, protections, renewed
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class _Outcome:
     """What became of one volume: a snapshot, or the error."""
 
     volume: str
-    manifest: Manifest | None = None
+    saved: Saved | None = None
     error: BackupdError | None = None
 
 
@@ -75,21 +74,23 @@ def _save(context: Context, settings: Settings, target: Protection, cancel: thre
     name = target.volume.name
     try:
         with shown(name) as progress:
-            manifest = save(
+            saved = save(
                 partial(renewed, settings, context, say),
                 name,
                 _policy(target, settings),
                 state_dir=settings.state_dir,
                 progress=progress,
                 cancel=cancel,
+                # What nobody protects has no retention of its own, only that of the defaults.
+                forget_in=forget_in(settings) if target.policy else None,
             )
     except Interrupted:
         raise
     except BackupdError as error:
         return _Outcome(name, error=error)
     if sys.stderr.isatty():
-        say(_told(manifest))
-    return _Outcome(name, manifest)
+        say(_told(saved))
+    return _Outcome(name, saved)
 
 
 def _policy(target: Protection, settings: Settings) -> Policy:
@@ -102,13 +103,16 @@ def _policy(target: Protection, settings: Settings) -> Policy:
     return target.policy or settings.defaults
 
 
-def _told(manifest: Manifest) -> str:
+def _told(saved: Saved) -> str:
+    manifest = saved.manifest
     seconds = (manifest.finished - manifest.started).total_seconds()
     told = (
         f"{manifest.volume.name}: snapshot {manifest.snapshot}, {size(manifest.bytes.tar)}, "
         f"{size(manifest.bytes.stored)} stored, {seconds:.1f} s ({manifest.consistency})"
     )
-    return "\n".join((told, *(f"  warning: {warning}" for warning in manifest.warnings)))
+    warnings = [*manifest.warnings, *([saved.warning] if saved.warning else [])]
+    gone = [f"  forgotten: {', '.join(saved.forgotten)}"] if saved.forgotten else []
+    return "\n".join((told, *gone, *(f"  warning: {warning}" for warning in warnings)))
 
 
 def _raise_failures(outcomes: list[_Outcome]) -> None:
@@ -124,11 +128,12 @@ def _raise_failures(outcomes: list[_Outcome]) -> None:
 
 
 def _as_json(outcome: _Outcome) -> dict[str, Any]:
-    manifest, error = outcome.manifest, outcome.error
+    saved, error = outcome.saved, outcome.error
     return {
         "volume": outcome.volume,
-        "outcome": manifest.outcome if manifest else "failed",
-        "snapshot": manifest.as_json() if manifest else None,
+        "outcome": saved.manifest.outcome if saved else "failed",
+        "snapshot": saved.manifest.as_json() if saved else None,
+        "forgotten": saved.forgotten if saved else (),
         "error": error.message if error else None,
         "hint": error.hint if error else None,
     }

@@ -8,11 +8,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from backupd import logs
 from backupd.errors import Interrupted, UsageError
 from backupd.settings import Settings
@@ -29,6 +24,12 @@ def print_table(
     whole: Sequence[str] = (),
 ) -> None:
     """Print rows under their column names: in `right` aligned to the right, in `whole` never broken."""
+    # Not above: most commands draw no table, and rich takes a tenth of a second to come.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
         table.add_column(
@@ -36,7 +37,8 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    _console().print(table)
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
+    console.print(table)
 
 
 def print_json(value: Any) -> None:
@@ -67,7 +69,3 @@ def confirm(names: Sequence[str], *, yes: bool) -> None:
         sys.stderr.flush()
         if sys.stdin.readline().strip() != name:
             raise Interrupted("not confirmed, nothing was changed")
-
-
-def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)

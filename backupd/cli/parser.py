@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from backupd import __version__
 from backupd.errors import UsageError
+from backupd.retention import Retention
 
 EXIT_CODES = """exit codes:
   0 done   1 failed   2 usage   3 done in part   4 damaged data   75 locked by another run   130 interrupted
@@ -127,6 +128,42 @@ def _export(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _forget(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "volumes",
+        nargs="*",
+        metavar="VOLUME",
+        help="volumes, or patterns like 'shop_*' (default: those of this host that the engine has)",
+    )
+    command.add_argument("--host", metavar="H", help="forget snapshots of this host, not of this machine's")
+    command.add_argument(
+        "--keep",
+        type=Retention.parse,
+        metavar="POLICY",
+        help="keep this, whatever labels and settings say, like last=1,daily=7,within=30d",
+    )
+    command.add_argument("--snapshot", metavar="ID", help="forget this one snapshot (id or unique beginning)")
+    command.add_argument(
+        "--even-last", action="store_true", help="with --snapshot: also the last good one of its volume"
+    )
+    command.add_argument(
+        "--accept-collapse",
+        action="store_true",
+        help="the volumes named are right to hold next to nothing: let their retention go on",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="print each snapshot with the reason and change nothing"
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
+    _json(command)
+
+
+def _prune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
+    command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -180,5 +217,18 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd export 20261123T0200 -o shop.tar\n"
         "backupd export 20261123T0200 etc/app.conf -o -",
         _export,
+    ),
+    "forget": (
+        "delete the snapshots that retention does not keep; never a volume's last good one",
+        "backupd forget --dry-run\n"
+        "backupd forget shop_postgres_data --keep last=1,daily=7\n"
+        "backupd forget --snapshot 20261123T0200\n"
+        "backupd forget shop_uploads --accept-collapse",
+        _forget,
+    ),
+    "prune": (
+        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
+        _prune,
     ),
 }

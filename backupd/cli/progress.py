@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import (
-    Progress as Bar,
-)
-from rich.text import Text
-
-from backupd.cli.words import size
 from backupd.progress import Progress, Tally, silent
 
 
 @contextmanager
-def shown(title: str) -> Iterator[Progress]:
-    """Where an operation reports to; drawn on standard error if that is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+def shown(title: str, *, things: str = "files") -> Iterator[Progress]:
+    """Where an operation reports to; drawn on standard error if that is a terminal, counting `things`."""
+    if not sys.stderr.isatty():
         yield silent
         return
-    with _bar(console) as bar:
+    # Not above: where nothing is drawn, nobody waits for rich.
+    from backupd.cli.bar import make_bar
+
+    with make_bar(things) as bar:
         task = bar.add_task(title, total=None, members=0)
 
         def report(tally: Tally) -> None:
@@ -61,27 +47,3 @@ def cancellable() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Size(ProgressColumn):
-    """Bytes done, and of how many where that is known."""
-
-    def render(self, task: Task) -> Text:
-        total = f" / {size(task.total)}" if task.total else ""
-        return Text(f"{size(task.completed)}{total}")
-
-
-def _bar(console: Console) -> Bar:
-    return Bar(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        _Size(),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[members]} files"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        refresh_per_second=5,
-    )

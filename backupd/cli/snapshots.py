@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from datetime import UTC, datetime
+from typing import Any
 
 from backupd.cli.output import print_json, print_table, say
 from backupd.cli.words import size, when
 from backupd.errors import BackupdError, PartFailed
+from backupd.operations.collapse import hint
+from backupd.repository.history import Entry
 from backupd.settings import Settings
-from backupd.snapshot import Manifest
 from backupd.wiring import opened
 
 
@@ -17,11 +19,11 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """List snapshots; a damaged one is told and does not hide the others."""
     damaged: list[BackupdError] = []
     with opened(settings) as repository:
-        found = repository.snapshots(arguments.host, arguments.volume, damaged=damaged.append)
+        found = repository.history(arguments.host, arguments.volume, damaged=damaged.append)
         if arguments.volume and not found and not damaged:
             repository.find(arguments.volume, host=arguments.host)  # raises, naming what there is
     if arguments.json:
-        print_json([manifest.as_json() for manifest in found])
+        print_json([_as_json(entry) for entry in found])
     else:
         _print(found)
     for error in damaged:
@@ -31,17 +33,20 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-def _print(found: list[Manifest]) -> None:
+def _print(found: list[Entry]) -> None:
     now = datetime.now(UTC)
     print_table(
         ("SNAPSHOT", "HOST", "VOLUME", "TAKEN", "SIZE", "STORED", "FILES", "CONSISTENCY"),
-        (_cells(manifest, now) for manifest in found),
+        (_cells(entry, now) for entry in found),
         right=("SIZE", "STORED", "FILES"),
-        whole=("SNAPSHOT", "SIZE", "STORED"),
+        whole=("SNAPSHOT", "SIZE", "STORED", "CONSISTENCY"),
     )
+    for volume in sorted({entry.manifest.volume.name for entry in found if entry.collapsed}):
+        say(f"{volume} has collapsed and keeps every snapshot; {hint(volume)}")
 
 
-def _cells(manifest: Manifest, now: datetime) -> tuple[str, ...]:
+def _cells(entry: Entry, now: datetime) -> tuple[str, ...]:
+    manifest = entry.manifest
     return (
         manifest.snapshot,
         manifest.host,
@@ -50,5 +55,9 @@ def _cells(manifest: Manifest, now: datetime) -> tuple[str, ...]:
         size(manifest.bytes.tar),
         size(manifest.bytes.stored),
         str(sum(manifest.members.values())),
-        manifest.consistency,
+        "COLLAPSED" if entry.collapsed else manifest.consistency,
     )
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {**entry.manifest.as_json(), "good": entry.good, "collapsed": entry.collapsed}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -13,9 +13,11 @@ from backupd.engine.discovery import survey
 from backupd.engine.helper import TarOutput, TarResult, export
 from backupd.engine.quiesce import quiesce
 from backupd.errors import HelperFailed
+from backupd.operations.collapse import collapsed_from, warning
 from backupd.operations.context import Context
-from backupd.operations.redact import redact
+from backupd.operations.redact import conceal, redact
 from backupd.progress import Progress
+from backupd.repository.writer import Content
 from backupd.snapshot import Compose, Consistency, Manifest, Quiesced, Tar, new_id
 from backupd.volume import Container, Volume
 
@@ -42,11 +44,15 @@ def backup(
     volume, users = seen.volume(name), seen.users(name)
     snapshot = new_id(started)
     parent = context.repository.latest_id(context.host, name)
+    kept, redacted, concealed = _withheld(volume, encrypted=context.repository.encrypted)
+    earlier = context.repository.last_good(context.host, name, before=snapshot)
     with context.repository.begin(host=context.host, volume=name, snapshot=snapshot) as writer:
         reading = _Reading(context, volume, users, mode=mode, run=snapshot, exclude=exclude, cancel=cancel)
         with reading as source:
-            content = writer.store(source, at_end=reading.end, progress=progress, cancel=cancel)
-        kept, redacted = redact(volume)
+            content = writer.store(
+                source, concealed=concealed, at_end=reading.end, progress=progress, cancel=cancel
+            )
+        lost = collapsed_from(content.members, content.bytes.content, earlier)
         manifest = Manifest(
             snapshot=snapshot,
             host=context.host,
@@ -66,7 +72,13 @@ def backup(
             parent=parent,
             skipped=reading.sockets,
             redacted=redacted,
-            warnings=(*reading.warnings(), *_losses(context)),
+            warnings=(
+                *reading.warnings(named=not context.repository.encrypted),
+                *_losses(context),
+                *_collapse(name, content, lost),
+            ),
+            collapsed_from=lost.snapshot if lost else None,
+            encrypted=context.repository.encrypted,
         )
         writer.commit(manifest)
     return manifest
@@ -165,9 +177,11 @@ class _Reading:
         """How many sockets tar left out."""
         return sum(message.endswith("socket ignored") for message in self._result.messages)
 
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should know about the reading."""
+    def warnings(self, *, named: bool) -> tuple[str, ...]:
+        """What a person should know about the reading; `named`: files that changed by name."""
         words = [message for message in self._result.messages if not message.endswith("socket ignored")]
+        if words and not named:
+            words = [f"tar had {len(words)} messages, which name files and are not kept"]
         started = [f"{name} was started while the volume was read" for name in self._intruders]
         return (*words[:NAMES_MAX], *started)
 
@@ -179,9 +193,21 @@ class _Reading:
             self._seconds, self._since = time.monotonic() - self._since, 0.0
 
 
+def _withheld(volume: Volume, *, encrypted: bool) -> tuple[Volume, tuple[str, ...], Mapping[str, str] | None]:
+    """The volume for the manifest, what is left out of it by name, and the values for the index."""
+    if not encrypted:
+        return (*redact(volume), None)
+    kept, concealed = conceal(volume)
+    return kept, tuple(concealed), concealed
+
+
 def _compose(volume: Volume, users: Sequence[Container]) -> Compose | None:
     services = {user.service for user in users if user.service and user.project == volume.project}
     return Compose(volume.project, tuple(sorted(services))) if volume.project else None
+
+
+def _collapse(volume: str, content: Content, lost: Manifest | None) -> tuple[str, ...]:
+    return (warning(volume, content.members, content.bytes.content, lost),) if lost else ()
 
 
 def _losses(context: Context) -> tuple[str, ...]:

@@ -37,6 +37,16 @@ def volume_lock(state_dir: Path, volume: str) -> Iterator[None]:
 
 
 @contextmanager
+def prune_lock(state_dir: Path) -> Iterator[None]:
+    """Makes this the only prune on `state_dir`; `Locked` names the other one.
+
+    For the sake of the work alone, which two would do twice: two at once do no harm.
+    """
+    with _held(state_dir / "prune.lock", "prune", "wait for that run to end and try again"):
+        yield
+
+
+@contextmanager
 def _held(path: Path, thing: str, hint: str) -> Iterator[None]:
     with _opened(path) as file:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from backupd.engine.discovery import Survey, survey
 from backupd.engine.helper import extract, is_empty, wipe
 from backupd.errors import BackupdError, EngineError, VolumeInUse
+from backupd.operations.admit import Admission, admitted
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.progress import Progress, Tally, silent
@@ -56,14 +58,21 @@ def plan(context: Context, manifest: Manifest, *, to: str | None, replace_conten
     """Check all that can be checked before anything is touched, and say what a restore would do.
 
     The target is the snapshot's own volume, or the one named `to`. `VolumeInUse` where running containers use
-    it, or where it holds files and `replace_content` is false; `ObjectDamaged` where chunks are missing.
+    it, or where it holds files and `replace_content` is false; `ObjectDamaged` where chunks are missing;
+    `KeyMissing` where there is no key to read it; `StreamRejected` where a member would reach outside.
     """
     target = to or manifest.volume.name
-    context.repository.reader(manifest).check_present()
+    reader = context.repository.reader(manifest)
+    reader.check_readable()
+    reader.check_present()
+    admission = Admission(manifest.snapshot)
+    for entry in reader.members():
+        admission.admit(entry.path, entry.type, entry.target)
     seen = survey(context.engine)
     existing = next((volume for volume in seen.volumes if volume.name == target), None)
     if existing is None:
-        return RestorePlan(manifest, _original(manifest, target), exists=False, empty=True)
+        volume = _original(manifest, target, reader.concealed())
+        return RestorePlan(manifest, volume, exists=False, empty=True)
     _check_unused(seen, target)
     empty = is_empty(
         context.engine, target, context.image, instance=context.instance, run=new_id(datetime.now(UTC))
@@ -116,7 +125,8 @@ def _extract(
         fifo_dir=context.fifo_dir,
         cancel=cancel,
     ) as tar:
-        for content in context.repository.reader(plan.manifest).stream(cancel):
+        stream = context.repository.reader(plan.manifest).stream(cancel)
+        for content in admitted(stream, Admission(plan.manifest.snapshot)):
             tar.write(content)
             done += len(content)
             progress(Tally(done, bytes_total=total))
@@ -133,18 +143,21 @@ def _check_unused(seen: Survey, target: str) -> None:
         )
 
 
-def _original(manifest: Manifest, target: str) -> Volume:
-    if options := [name for name in manifest.redacted if name.startswith("options.")]:
+def _original(manifest: Manifest, target: str, concealed: Mapping[str, str]) -> Volume:
+    lost = [name for name in manifest.redacted if name not in concealed]
+    if secret := [name for name in lost if name.startswith("options.")]:
         raise EngineError(
-            f"volume {target} cannot be created: the snapshot does not keep its secret {', '.join(options)}",
+            f"volume {target} cannot be created: the snapshot does not keep its secret {', '.join(secret)}",
             hint=f"docker volume create --driver {manifest.volume.driver} … {target}, then restore into it",
         )
+    described = manifest.volume
+    options = {name: concealed.get(f"options.{name}", value) for name, value in described.options.items()}
     labels = {
-        name: value
-        for name, value in manifest.volume.labels.items()
-        if f"labels.{name}" not in manifest.redacted
+        name: concealed.get(f"labels.{name}", value)
+        for name, value in described.labels.items()
+        if f"labels.{name}" not in lost
     }
-    return replace(manifest.volume, name=target, labels=labels)
+    return replace(described, name=target, options=options, labels=labels)
 
 
 def _deeds(plan: RestorePlan) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
-from backupd.repository.codec import FRAME_LIMIT_BYTES, Codec
+from backupd.repository.chunkkeys import chunk_of, stem_of
+from backupd.repository.codec import Codec
+from backupd.repository.condemned import Condemned
 from backupd.storage.base import CORES, Buffer, Storage
 
-_KEY = re.compile(r"chunks/([0-9a-f]{2})/(\1[0-9a-f]{62})\.zst")
+__all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,20 @@ class StoredChunk:
     stored_bytes: int
 
 
-def chunk_of(key: str) -> str | None:
-    """The id of the chunk that is stored under `key`; None if no chunk can be."""
-    match = _KEY.fullmatch(key)
-    return match[2] if match else None
-
-
 class ChunkStore:
     """Reads and stores chunks; any thread may use it."""
 
-    def __init__(self, storage: Storage, codec: Codec) -> None:
+    def __init__(self, storage: Storage, codec: Codec, condemned: Condemned | None = None) -> None:
         self._storage = storage
         self._codec = codec
+        self._condemned = condemned or Condemned()
         # Threads that wait for the storage are many; of those that compute, more than cores only take memory.
         self._computing = threading.BoundedSemaphore(CORES)
         self.concurrency = max(storage.concurrency, CORES)
+
+    def avoiding(self, condemned: Condemned) -> ChunkStore:
+        """The same chunks for a writer, to whom condemned keys are absent."""
+        return ChunkStore(self._storage, self._codec, condemned)
 
     def store(self, data: Buffer, read: Callable[[], None] = lambda: None) -> StoredChunk:
         """Have the storage hold this content; whether durably, its `flush` will tell.
@@ -52,12 +52,33 @@ class ChunkStore:
         return StoredChunk(key, size, len(frame) if frame and self._storage.put(key, frame) else 0)
 
     def load(self, key: str) -> bytes:
-        """The content of the chunk under `key`; `ObjectDamaged` where it is missing or anything else."""
+        """The content of the chunk under `key`, or under another key of the same chunk.
+
+        `ObjectDamaged`, about `key`, where it is missing or anything else and no other key has it.
+        """
         chunk = chunk_of(key)
         if chunk is None:
             raise ObjectDamaged(f"{key} is no chunk")
         try:
-            frame = self._storage.get(key, limit_bytes=FRAME_LIMIT_BYTES)
+            return self._read(key, chunk)
+        except ObjectDamaged:
+            for other in self._others(key, chunk):
+                try:
+                    return self._read(other, chunk)
+                except ObjectDamaged:
+                    continue
+            raise
+
+    def present(self, key: str) -> bool:
+        """Whether there is an object under `key`, or under another key of the same chunk; it is not read."""
+        if self._storage.exists(key):
+            return True
+        chunk = chunk_of(key)
+        return chunk is not None and next(self._others(key, chunk), None) is not None
+
+    def _read(self, key: str, chunk: str) -> bytes:
+        try:
+            frame = self._storage.get(key, limit_bytes=self._codec.limit_bytes)
         except ObjectNotFound as error:
             raise ObjectDamaged(f"chunk {key} is missing") from error
         return self._codec.decode(frame, chunk=chunk, key=key)
@@ -66,8 +87,13 @@ class ChunkStore:
         """The key of this content, and its frame unless the storage has it."""
         with self._computing:
             chunk = self._codec.identify(data)
-        key = f"chunks/{chunk[:2]}/{chunk}{self._codec.suffix}"
+        key = self._condemned.key_for(chunk, self._codec.suffix)
         if self._storage.exists(key):
             return key, None
         with self._computing:
             return key, self._codec.encode(data)
+
+    def _others(self, key: str, chunk: str) -> Iterator[str]:
+        for info in self._storage.list(f"{stem_of(chunk)}."):
+            if info.key != key and chunk_of(info.key) == chunk:
+                yield info.key

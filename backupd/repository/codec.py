@@ -14,7 +14,9 @@ CHUNK_LIMIT_BYTES = 8 * 1024 * 1024
 FRAME_LIMIT_BYTES = CHUNK_LIMIT_BYTES + CHUNK_LIMIT_BYTES // 128
 """No frame of a chunk is larger: zstd adds less than 1 % to what it cannot compress."""
 
-LEVEL = 3
+LEVEL = 2
+"""Of zstd for chunks: docs/decisions/0003-compression-level.md."""
+
 _DAMAGED_HINT = "restore an earlier snapshot, or bring this object back from a copy of the repository"
 
 
@@ -23,6 +25,9 @@ class Codec:
 
     suffix = ".zst"
     """What the keys of its chunks end with."""
+
+    limit_bytes = FRAME_LIMIT_BYTES
+    """No stored chunk is larger."""
 
     def __init__(self) -> None:
         self._local = _Local()
@@ -42,14 +47,14 @@ class Codec:
             )
         return frame
 
-    def decode(self, frame: bytes, *, chunk: str, key: str) -> bytes:
+    def decode(self, frame: Buffer, *, chunk: str, key: str) -> bytes:
         """The content of the chunk of id `chunk`, kept under `key`; `ObjectDamaged` if it is not that."""
         content = self._decompress(frame, key)
         if self.identify(content) != chunk:
             raise ObjectDamaged(f"{key} is damaged: its content has another hash", hint=_DAMAGED_HINT)
         return content
 
-    def _decompress(self, frame: bytes, key: str) -> bytes:
+    def _decompress(self, frame: Buffer, key: str) -> bytes:
         try:
             size = zstandard.get_frame_parameters(frame).content_size
             if size > CHUNK_LIMIT_BYTES:  # as is the number that says that no size is stated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import Any
@@ -65,6 +66,19 @@ def decode(line: bytes, *, key: str) -> IndexEntry:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ObjectDamaged(f"{key} holds a line that is no member: {error!r}") from error
+
+
+def encode_concealed(values: Mapping[str, str]) -> bytes:
+    """The first line of an encrypted index: what the manifest does not say of the volume."""
+    return json.dumps({"concealed": dict(values)}, separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def decode_concealed(line: bytes, *, key: str) -> dict[str, str]:
+    """What `encode_concealed` was given; `ObjectDamaged` if the line of the index under `key` is another."""
+    try:
+        return {str(name): str(value) for name, value in json.loads(line)["concealed"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ObjectDamaged(f"{key} does not begin with what it conceals: {error!r}") from error
 
 
 def _text(name: str, value: bytes) -> str:

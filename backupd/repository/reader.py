@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 
 from backupd.errors import Interrupted, ObjectDamaged
 from backupd.repository import index
 from backupd.repository.chunks import ChunkStore, chunk_of
+from backupd.repository.encryption import Encryption
 from backupd.repository.index import IndexEntry
 from backupd.repository.sidecar import read_lines
 from backupd.snapshot import Manifest
@@ -23,7 +25,10 @@ _AHEAD = 16
 class SnapshotReader:
     """A committed snapshot. All it returns was checked against hashes that the manifest vouches for."""
 
-    def __init__(self, storage: Storage, chunks: ChunkStore, manifest: Manifest) -> None:
+    def __init__(
+        self, storage: Storage, chunks: ChunkStore, encryption: Encryption | None, manifest: Manifest
+    ) -> None:
+        self._encryption = encryption
         self._storage = storage
         self._chunks = chunks
         self.manifest = manifest
@@ -38,23 +43,49 @@ class SnapshotReader:
 
     def members(self) -> Iterator[IndexEntry]:
         """The index, in tar order."""
-        for line in read_lines(self._storage, self.manifest.index_key, sha256=self.manifest.sidecars.index):
+        lines = self._index_lines()
+        if self._encryption:
+            next(lines, None)
+        for line in lines:
             yield index.decode(line, key=self.manifest.index_key)
+
+    def concealed(self) -> dict[str, str]:
+        """What the manifest does not say of the volume, by the names in its `redacted`: `options.o`."""
+        if self._encryption is None:
+            return {}
+        with closing(self._index_lines()) as lines:
+            return index.decode_concealed(next(lines, b""), key=self.manifest.index_key)
+
+    def check_readable(self) -> None:
+        """`KeyMissing` where the repository is encrypted and there is no identity to read it with."""
+        if self._encryption:
+            self._encryption.check_readable()
+
+    def _index_lines(self) -> Generator[bytes, None, None]:
+        manifest = self.manifest
+        return read_lines(
+            self._storage, manifest.index_key, sha256=manifest.sidecars.index, encryption=self._encryption
+        )
 
     def check_present(self) -> None:
         """`ObjectDamaged`, naming the first, unless every chunk is there; contents are not read."""
         missing, example = 0, ""
-        with ThreadPoolExecutor(max(_AHEAD, self._chunks.concurrency), thread_name_prefix="present") as pool:
-            keys = self.chunk_keys()
-            while batch := list(islice(keys, 4096)):
-                for key, present in zip(batch, pool.map(self._storage.exists, batch), strict=True):
-                    if not present:
-                        missing, example = missing + 1, example or key
+        for key in self.absent(self._chunks.present):
+            missing, example = missing + 1, example or key
         if missing:
             raise ObjectDamaged(
                 f"snapshot {self.manifest.snapshot} is damaged: {missing} chunks missing, first {example}",
                 hint="restore an earlier snapshot, or bring the chunks back from a copy of the repository",
             )
+
+    def absent(self, present: Callable[[str], bool]) -> Iterator[str]:
+        """The chunks' keys that are not `present`, which is asked of many at once."""
+        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
+            keys = self.chunk_keys()
+            while batch := list(islice(keys, 4096)):
+                yield from (
+                    key for key, there in zip(batch, pool.map(present, batch), strict=True) if not there
+                )
 
     def stream(
         self, cancel: threading.Event, first: int = 0, last: int | None = None

@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import IO, BinaryIO, cast
 
 import zstandard
 
 from backupd.errors import ObjectDamaged
-from backupd.repository.codec import LEVEL
+from backupd.repository.encryption import Encryption
+from backupd.repository.padding import padding_frame
 from backupd.storage.base import Storage
 
+_LEVEL = 3
 _BLOCK = 256 * 1024
 _IN_MEMORY = 4 * 1024 * 1024
 LINE_LIMIT_BYTES = 1024 * 1024
 
 
 class SidecarWriter:
-    """A context that takes lines, and in the end puts them into a storage as one zstd stream."""
+    """A context that takes lines, and in the end puts them into a storage as one zstd stream.
 
-    def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+    With `encryption` what is stored is an age file of that stream, padded.
+    """
+
+    def __init__(self, encryption: Encryption | None = None) -> None:
+        self._encryption = encryption
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed by __exit__
         self._hash = hashlib.sha256()
         self._lines: list[bytes] = []
@@ -46,9 +52,19 @@ class SidecarWriter:
         """Store the sidecar, and return the SHA-256 of what was stored; nothing can be added after it."""
         self._write(self._compressor.compress(self._take()))
         self._write(self._compressor.flush())
+        if self._encryption is None:
+            self._file.seek(0)
+            storage.put_file(key, cast(BinaryIO, self._file))
+            return self._hash.hexdigest()
+        self._file.write(padding_frame(self._file.tell()))
         self._file.seek(0)
-        storage.put_file(key, cast(BinaryIO, self._file))
-        return self._hash.hexdigest()
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as sealed:
+            self._encryption.encrypt_stream(self._file, sealed)
+            sealed.seek(0)
+            sha256 = hashlib.file_digest(cast(io.BufferedIOBase, sealed), "sha256").hexdigest()
+            sealed.seek(0)
+            storage.put_file(key, cast(BinaryIO, sealed))
+        return sha256
 
     def _take(self) -> bytes:
         lines = b"".join(line + b"\n" for line in self._lines)
@@ -60,10 +76,20 @@ class SidecarWriter:
         self._file.write(compressed)
 
 
-def read_lines(storage: Storage, key: str, *, sha256: str) -> Iterator[bytes]:
+def read_lines(
+    storage: Storage, key: str, *, sha256: str, encryption: Encryption | None = None
+) -> Generator[bytes, None, None]:
     """The lines of a sidecar without their ends, none before the whole was found to have that SHA-256."""
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-        _fetch(storage, key, sha256, spool)
+    with (
+        tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as stored,
+        tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as opened,
+    ):
+        _fetch(storage, key, sha256, stored)
+        spool: IO[bytes] = stored
+        if encryption:
+            encryption.decrypt_stream(stored, opened, key=key)
+            opened.seek(0)
+            spool = opened
         try:
             with zstandard.ZstdDecompressor().stream_reader(spool) as stream:
                 lines = io.BufferedReader(stream)

@@ -98,6 +98,11 @@ def _number(field: bytes) -> int:
 def _read_extension(kind: bytes, body: bytes, records: dict[bytes, bytes]) -> None:
     if kind == b"x":
         _read_pax(body, records)
+    elif kind == b"g":
+        common: dict[bytes, bytes] = {}
+        _read_pax(body, common)
+        if common.keys() - {b"comment"}:
+            raise StreamRejected("a global pax header would change the members that follow")
     elif kind == b"L":
         records[b"path"] = body.rstrip(b"\0")
     elif kind == b"K":

@@ -9,15 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from backupd.errors import RepositoryError, RepositoryUnsupported, StorageError
+from backupd.errors import ObjectDamaged, ObjectNotFound, RepositoryError, StorageError
 from backupd.progress import Progress, Tally
 from backupd.repository import index
 from backupd.repository.chunker import Cutter, require_native
 from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.repository.condemned import Condemned
+from backupd.repository.encryption import Encryption
 from backupd.repository.pipeline import Pipeline, Source
+from backupd.repository.reader import SnapshotReader
+from backupd.repository.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.tarstream import Member
-from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, prefix
+from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, index_key, prefix
 from backupd.storage.base import Storage
 
 
@@ -35,54 +39,103 @@ class SnapshotWriter:
     """A context in which one snapshot comes to be. Left without `commit`, it leaves no snapshot."""
 
     def __init__(
-        self, storage: Storage, chunks: ChunkStore, *, host: str, volume: str, snapshot: str
+        self,
+        storage: Storage,
+        chunks: ChunkStore,
+        encryption: Encryption | None,
+        *,
+        host: str,
+        volume: str,
+        snapshot: str,
     ) -> None:
         require_native()
+        self._encryption = encryption
         self._storage = storage
         self._chunks = chunks
         self._stem = f"{prefix(host, volume)}{snapshot}"
-        self._session = f"sessions/{snapshot}"
+        self._session = OwnSession(storage, f"{host}/{volume}/{snapshot}")
+        self._doubtful = False
 
     def __enter__(self) -> SnapshotWriter:
-        self._storage.put(self._session, b"")
-        self._storage.flush()
-        if next(iter(self._storage.list("gc/")), None):
-            raise RepositoryUnsupported(
-                f"a garbage collection of {self._storage.location} runs, which this version cannot join",
-                hint="use the backupd version that collects there",
-            )
+        self._session.begin()
+        # Only now: a collector that has not seen the session has put its set before it began.
+        self._chunks = self._chunks.avoiding(Condemned.load(self._storage))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._doubtful:  # collectors must go on waiting for it, or find out themselves what became of it
+            return
         # A session that failed has ended too; where the storage fails, the first error is the one to tell.
         with contextlib.suppress(StorageError) if error else contextlib.nullcontext():
-            self._storage.put(f"{self._session}.done", b"")
-            self._storage.flush()
+            end(self._storage, self._session.name)
 
     def store(
-        self, source: Source, *, at_end: Callable[[], None], progress: Progress, cancel: threading.Event
+        self,
+        source: Source,
+        *,
+        concealed: Mapping[str, str] | None = None,
+        at_end: Callable[[], None],
+        progress: Progress,
+        cancel: threading.Event,
     ) -> Content:
-        """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`."""
-        with SidecarWriter() as keys, SidecarWriter() as members:
+        """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`.
+
+        `concealed` is kept where only an identity reads it; for a repository that is not encrypted there is
+        no such place, and it must be empty.
+        """
+        with SidecarWriter() as keys, SidecarWriter(self._encryption) as members:
+            if self._encryption:
+                members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
             pipeline = Pipeline(self._chunks, Cutter(tally.member))
             for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                 keys.add(chunk.key.encode("ascii"))
                 tally.chunk(chunk)
+                self._session.renew()
             sidecars = Sidecars(
                 chunks=keys.put(self._storage, f"{self._stem}.chunks.zst"),
-                index=members.put(self._storage, f"{self._stem}.index.zst"),
+                index=members.put(self._storage, index_key(self._stem, encrypted=bool(self._encryption))),
             )
         self._storage.flush()
         return tally.content(sidecars)
 
     def commit(self, manifest: Manifest) -> None:
-        """Make the snapshot exist. Everything the manifest names must have been stored by `store`."""
-        if not self._storage.put(manifest.key, manifest.encode()):
-            raise RepositoryError(f"snapshot {manifest.snapshot} exists already", hint="run the backup again")
+        """Make the snapshot exist. Everything the manifest names must have been stored by `store`.
+
+        Where collectors have ceased to wait for this writer, the snapshot is withdrawn, with
+        `RepositoryError`, unless all its chunks are there to stay.
+        """
+        data = manifest.encode()
+        if self._encryption:
+            data = self._encryption.sign("manifest", data)
+        self._doubtful = True
+        put_own(self._storage, manifest.key, data)
         self._storage.flush()
+        if fenced(self._storage, self._session.name) and (why := self._loss(manifest)):
+            self._storage.delete(manifest.key)
+            self._storage.flush()
+            self._doubtful = False
+            raise RepositoryError(
+                f"snapshot {manifest.snapshot} is withdrawn: nothing was heard of this run for a day, "
+                f"so a prune went on without it; {why}",
+                hint="run the backup again; was this machine asleep?",
+            )
+        self._doubtful = False
+
+    def _loss(self, manifest: Manifest) -> str | None:
+        """What of the snapshot is gone, or condemned; what is condemned later, collectors find named."""
+        condemned = Condemned.load(self._storage)
+        reader = SnapshotReader(self._storage, self._chunks, self._encryption, manifest)
+        if not self._storage.exists(manifest.index_key):
+            return f"{manifest.index_key} is gone"
+        try:
+            lost = next(reader.absent(self._storage.exists), None)
+            lost = lost or next((key for key in reader.chunk_keys() if key in condemned), None)
+        except (ObjectNotFound, ObjectDamaged) as error:
+            return error.message
+        return f"chunk {lost} is gone" if lost else None
 
 
 class _Tally:

@@ -29,13 +29,14 @@ class MemoryStorage:
     location = "memory"
     concurrency = CORES
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
         self._flushed: dict[str, _Object] = {}
         self._pending: dict[str, _Object] = {}
         self._lock = threading.Lock()
 
     def put(self, key: str, data: Buffer) -> bool:
-        stored = _Object(bytes(data), datetime.now(UTC))
+        stored = _Object(bytes(data), self._clock())
         with self._lock:
             if check_key(key) in self._flushed:
                 return False

@@ -50,7 +50,6 @@ def _bench(shop: Workshop, arguments: argparse.Namespace) -> None:
         results.append(compete(shop, mixed, makers, arguments.repeat))
         if "backupd" in makers:
             pause, idle = _alone(shop, mixed)
-        shop.remove_volume(mixed.volume)
     if arguments.small_files:
         say(f"making {arguments.small_files} small files")
         small = SmallFiles(shop, arguments.small_files, arguments.seed)

@@ -89,10 +89,6 @@ class Workshop:
         script = "find /d -type f -printf '%s\\n' | awk '{s += $1} END {printf \"%d\", s}'"
         return int(self.shell(script, f"{directory}:/d:ro"))
 
-    def clear(self, directory: Path) -> None:
-        """Empty a directory, whoever owns what is in it."""
-        self.shell("find /d -mindepth 1 -delete", f"{directory}:/d")
-
     def clean_up(self) -> None:
         """Remove everything that this run has made, going on where something cannot be removed."""
         for container in self._users():

@@ -55,6 +55,12 @@ class Program:
         )
         self._config.write_text(text, encoding="utf-8")
 
+    def add_settings(self, text: str) -> None:
+        """Let the settings be what they were at first, and these tables, from the next process on."""
+        self.configure("")
+        with self._config.open("a", encoding="utf-8") as config:
+            config.write(text)
+
     def run(self, *words: str, code: int = 0, text: str = "") -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end; its exit code must be `code`."""
         done = subprocess.run(

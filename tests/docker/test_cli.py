@@ -73,7 +73,7 @@ def test_closing_line_is_logged_where_there_is_no_terminal(program: Program, vol
     """A backup ends with one log line that has volume, snapshot, seconds, bytes, new bytes and outcome."""
     done = program.run("backup", volume)
     assert done.stdout == b""
-    [line] = [json.loads(text) for text in done.stderr.splitlines() if text.startswith(b"{")]
+    [*_, line] = [json.loads(text) for text in done.stderr.splitlines() if text.startswith(b"{")]
     assert (line["event"], line["volume"], line["outcome"]) == ("backup finished", volume, "ok")
     assert {"snapshot", "seconds", "bytes", "new_bytes"} <= line.keys()
 

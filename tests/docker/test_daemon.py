@@ -272,3 +272,79 @@ def test_idle_daemon_stays_small(
     status = Path(f"/proc/{daemon.process.pid}/status").read_text(encoding="ascii")
     resident_kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
     assert resident_kib < 100_000
+
+
+def test_retention_is_applied_after_each_success(
+    program: Program, start_daemon: StartDaemon, make_volume: MakeVolume, run_in_volume: RunInVolume
+) -> None:
+    """With last=2 and a run each second two snapshots are left in the end, and both restore."""
+    volume = make_volume(program.name, {**labelled(EACH_SECOND), "backupd.retention": "last=2"})
+    run_in_volume(volume, "echo welcome > motd")
+    daemon = start_daemon()
+    until(lambda: len(daemon.logged("backup finished", volume=volume)) >= 4)
+    assert daemon.stop(signal.SIGTERM) == 0
+    applied = daemon.logged("retention applied", volume=volume, policy="last=2")
+    assert sum(line["forgotten"] for line in applied) >= 2
+    # A run that SIGTERM met after its snapshot was there leaves forgetting to the next.
+    program.run("forget", volume, "--yes")
+    left = program.snapshots(volume)
+    assert len(left) == 2
+    assert not {snapshot for line in applied for snapshot in line["snapshots"]} & set(left)
+    for snapshot in left:
+        assert program.run("export", snapshot, "motd", "-o", "-").stdout == b"welcome\n"
+        program.run("restore", volume, "--snapshot", snapshot, "--replace", "--yes")
+        assert run_in_volume(volume, "cat motd") == "welcome\n"
+
+
+def test_a_failed_run_forgets_nothing(
+    program: Program,
+    start_daemon: StartDaemon,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    tmp_path: Path,
+) -> None:
+    """Retention follows a success only: three snapshots stay though last=1 would keep one."""
+    volume = make_volume(program.name, {**labelled(EACH_SECOND), "backupd.retention": "last=1"})
+    run_in_volume(volume, "echo welcome > motd")
+    program.configure(
+        "enable = false"
+    )  # a volume that nobody protects is saved by name, and nothing forgotten
+    for _ in range(3):
+        program.run("backup", volume)
+    before = program.snapshots(volume)
+    assert len(before) == 3
+    program.configure("")
+    sessions = tmp_path / "storage" / "sessions"
+    sessions.rename(sessions.with_name("moved"))
+    sessions.write_text("in the way of every writer")
+    daemon = start_daemon()
+    daemon.wait_for("backup failed", volume=volume)
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert not daemon.logged("retention applied")
+    assert program.snapshots(volume) == before
+
+
+def test_a_machine_that_may_not_forget_does_not(
+    program: Program, start_daemon: StartDaemon, make_volume: MakeVolume, tmp_path: Path
+) -> None:
+    """`forget.after_backup = false`: snapshots are only added."""
+    volume = make_volume(program.name, {**labelled(EACH_SECOND), "backupd.retention": "last=1"})
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text() + "\n[forget]\nafter_backup = false\n")
+    daemon = start_daemon()
+    until(lambda: len(daemon.logged("backup finished", volume=volume)) >= 3)
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert not daemon.logged("retention applied")
+    assert len(program.snapshots(volume)) >= 3
+
+
+def test_the_daemon_prunes_by_itself(
+    program: Program, start_daemon: StartDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a schedule of its own, also what others have condemned, and it ends in order."""
+    monkeypatch.setenv("BACKUPD_PRUNE__SCHEDULE", EACH_SECOND)
+    monkeypatch.setenv("BACKUPD_PRUNE__GRACE", "0s")
+    daemon = start_daemon()
+    daemon.wait_for("prune finished", outcome="ok")
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert not daemon.logged("prune failed")

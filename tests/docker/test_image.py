@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from backupd.engine import image as image_module
 from backupd.engine.client import Engine
 from backupd.engine.image import PLAIN, helper_image
 from backupd.errors import HelperImageUnavailable
@@ -20,6 +23,26 @@ def test_configured_image_is_used_and_its_tar_known(engine: Engine) -> None:
     assert image.version[0].isdigit()
     assert "--sort=name" in image.flags
     assert said == []
+
+
+def test_a_known_image_is_not_asked_again(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an image's tar is, is asked once a state directory, not once a command; damage is no obstacle."""
+    memory = tmp_path / "cache"
+    first = helper_image(engine, SHELL_IMAGE, print, instance="backupd-test", memory=memory)
+    (note,) = memory.iterdir()
+    asked: list[str] = []
+    monkeypatch.setattr(
+        image_module,
+        "_said_by_tar",
+        lambda engine, reference, instance: asked.append(reference) or "tar (GNU tar) 9",
+    )
+    assert helper_image(engine, SHELL_IMAGE, print, instance="backupd-test", memory=memory) == first
+    assert asked == []
+    note.write_bytes(b"\xff damaged")
+    assert helper_image(engine, SHELL_IMAGE, print, instance="backupd-test", memory=memory).version == "9"
+    assert asked == [SHELL_IMAGE]
 
 
 def test_plain_alpine_is_known_for_its_busybox(engine: Engine) -> None:

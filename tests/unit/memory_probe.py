@@ -48,10 +48,10 @@ def main(directory: str, count: int, size: int) -> None:
                 Members(count, size), at_end=lambda: None, progress=silent, cancel=threading.Event()
             )
         assert content.members == {"file": count}
-    print(_peak_mb())
+    print(peak_mb())
 
 
-def _peak_mb() -> int:
+def peak_mb() -> int:
     """On Linux from /proc: what getrusage says begins with the peak of the process that forked this one."""
     status = Path("/proc/self/status")
     if not status.exists():

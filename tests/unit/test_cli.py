@@ -15,8 +15,14 @@ from backupd.cli import main
 from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
+from backupd.repository import Repository
+from backupd.storage.local import LocalStorage
+from tests.keys import age_pair
+from tests.streams import noise, save, tar_of
 
-COMMANDS = ("run", "init", "volumes", "backup", "snapshots", "show", "restore", "export")
+COMMANDS = (
+    "run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "forget", "prune",
+)  # fmt: skip
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -82,6 +88,13 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["restore", "--project", "shop", "--to", "new"],
         ["backup"],
         ["backup", "db", "--all"],
+        ["forget", "db", "--keep", "last=0"],
+        ["forget", "db", "--snapshot", "2026"],
+        ["forget", "db", "--even-last"],
+        ["forget", "--accept-collapse"],
+        ["forget", "db", "--accept-collapse", "--dry-run"],
+        ["forget", "--host", "elsewhere", "--keep", "last=1"],
+        ["forget", "db", "--host", "elsewhere"],
     ],
     ids=" ".join,
 )
@@ -117,6 +130,36 @@ def test_init_makes_a_repository_once(storage: Path, capsys: pytest.CaptureFixtu
     assert (storage / "backupd.json").exists()
     assert main(["init"]) == 1
     assert "already" in capsys.readouterr().err
+
+
+def test_init_makes_an_encrypted_repository_and_says_where_its_key_is(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """I21: the path of the id_key and what to do with it, not the key; a bad recipient makes nothing."""
+    monkeypatch.setenv("BACKUPD_ENCRYPTION__RECIPIENTS", "age1nonsense")
+    assert main(["init"]) == 2
+    assert "age1nonsense" in capsys.readouterr().err
+    assert not storage.exists()
+    monkeypatch.setenv("BACKUPD_ENCRYPTION__RECIPIENTS", age_pair(tmp_path).recipient)
+    assert main(["init"]) == 0
+    told = capsys.readouterr().err
+    id_key = tmp_path / "state" / "id_key"
+    assert str(id_key) in told
+    assert "another host" in told
+    assert id_key.read_text().strip() not in told
+    assert main(["snapshots"]) == 0
+
+
+def test_a_repository_that_is_not_encrypted_needs_no_pyrage(storage: Path) -> None:
+    """What only some need is loaded by them alone."""
+    assert main(["init"]) == 0
+    program = (
+        "import sys\n"
+        "from backupd.cli import main\n"
+        "assert main(['snapshots']) == 0\n"
+        "assert 'pyrage' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,3 +259,27 @@ def test_date_alone_is_the_end_of_the_day() -> None:
     end = moment("2026-11-23")
     assert (end.date().isoformat(), end.hour, end.minute) == ("2026-11-23", 23, 59)
     assert moment("2026-11-23T14:30:00Z") == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
+
+
+def test_prune_frees_what_no_snapshot_names(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan first, then a confirmation, then chunks are gone; in JSON as well."""
+    assert main(["init"]) == 0
+    with LocalStorage(storage) as opened:
+        repository = Repository.open(opened)
+        forgotten = save(repository, tar_of({"./a": noise(700_000)}))
+        opened.delete(forgotten.key)
+    capsys.readouterr()
+    assert main(["prune", "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["delete"]["chunks"] == 0
+    assert planned["condemn"]["bytes"] > 700_000
+    assert main(["prune"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert main(["prune", "--yes"]) == 0
+    assert "not before" in capsys.readouterr().err
+    monkeypatch.setenv("BACKUPD_PRUNE__GRACE", "0s")
+    assert main(["prune", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deleted"] == planned["condemn"]
+    assert not list(storage.glob("chunks/*/*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,3 +21,11 @@ def test_memory_does_not_grow_with_the_volume(tmp_path: Path, count: int, size: 
 def _peak_mb(directory: Path, count: int, size: int) -> int:
     command = [sys.executable, "-m", "tests.unit.memory_probe", str(directory), str(count), str(size)]
     return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+@pytest.mark.parametrize(("lists", "length"), [(2000, 100), (50, 4000)], ids=["many lists", "long lists"])
+def test_planning_a_prune_takes_bounded_memory(lists: int, length: int) -> None:
+    """I13: what is read ahead, and some 40 bytes for each chunk, however often it is named."""
+    command = [sys.executable, "-m", "tests.unit.marks_probe", "200000", str(lists), str(length)]
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    assert told["megabytes"] < 80

@@ -158,6 +158,31 @@ def test_changed_policy_reaches_the_next_run(scheduler: Scheduler, recorder: Rec
     assert recorder.calls[-1] == ("db", loud)
 
 
+def test_upkeep_runs_by_itself_and_never_twice_at_once(scheduler: Scheduler, recorder: Recorder) -> None:
+    """What belongs to no volume neither waits for volumes nor joins another of its kind."""
+    upkeep = Recorder(held=True)
+    policy = EACH_SECOND
+    recorder.release.clear()
+    scheduler.sync({f"v{number}": DAILY for number in range(3)}, long_ago)
+    recorder.wait_for(2)
+    scheduler.every("first", SECONDLY, lambda: upkeep("first", policy))
+    scheduler.every("second", SECONDLY, lambda: upkeep("second", policy))
+    upkeep.wait_for(1)
+    upkeep.release.set()
+    upkeep.wait_for(4)
+    assert upkeep.most == 1
+    assert {name for name, _ in upkeep.calls} == {"first", "second"}
+
+
+def test_upkeep_that_was_missed_is_caught_up(scheduler: Scheduler) -> None:
+    """S3: a machine that is off at that hour of every week is not left without."""
+    called, early = threading.Event(), threading.Event()
+    scheduler.every("missed", "0 2 * * *", called.set, last=long_ago(""))
+    scheduler.every("never", "0 2 * * *", early.set)
+    assert called.wait(PATIENCE_SECONDS)
+    assert not early.is_set()
+
+
 def test_missed_point_is_the_latest_one() -> None:
     """A success before the latest point has missed it; one at or after it has not."""
     schedule = cron.parse("0 2 * * *", seed="db")

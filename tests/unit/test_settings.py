@@ -4,6 +4,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,59 @@ def test_bad_value_that_could_be_a_secret_is_not_repeated(config: Path) -> None:
     assert "hunter2" not in f"{error!r} {error.hint} {error.__cause__!r} {error.__context__}"
 
 
+AGE = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGgr9KXK6DwcN4CK9zqlsbnMkOFUlLCcAVuTHAfkRsBB"
+
+
+def test_recipients_come_as_a_list_or_as_text(config: Path, tmp_path: Path) -> None:
+    """In the file, in a variable, in a file of recipients as age has them; comments of ssh keys fall away."""
+    config.write_text(f'[encryption]\nrecipients = ["{AGE}", "{SSH} me@host"]\n')
+    recipients = tmp_path / "recipients"
+    recipients.write_text(f"# the office\n{AGE}\n\n{SSH} me@host\n")
+    for environ in (
+        {},
+        {"BACKUPD_ENCRYPTION__RECIPIENTS": f"{AGE},{SSH}"},
+        {"BACKUPD_ENCRYPTION__RECIPIENTS_FILE": str(recipients)},
+    ):
+        assert load(config, environ).keys.recipients == (AGE, SSH)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("age1qqqq", True),
+        (AGE[:-1], True),
+        ("ssh-ed25519 AAAA", True),
+        ("ecdsa-sha2-nistp256 AAAA", False),
+        ("hunter2", False),
+        ("AGE-SECRET-KEY-1C99FH9L555DCAAWTAWDGSN9CTG50YQKP67FMU0SD9AQF3YYN5LJSQD9QWS", False),
+    ],
+)
+def test_bad_recipient_is_named_unless_it_may_be_secret(config: Path, value: str, shown: bool) -> None:
+    """I21: with the way out; a secret key in the place of a public one is not repeated."""
+    error = refused(config, {"BACKUPD_ENCRYPTION__RECIPIENTS": f"{AGE},{value}"})
+    assert "BACKUPD_ENCRYPTION__RECIPIENTS: encryption.recipients.1: " in error.message
+    assert "age-keygen" in error.message
+    assert (value in error.message) == shown
+    assert (value in f"{error!r} {error.hint} {error.__cause__!r} {error.__context__!r}") == shown
+
+
+def test_passphrase_itself_is_no_setting(config: Path) -> None:
+    """I21: a variable's value is in `docker inspect`; the error says which one names a file instead."""
+    error = refused(config, {"BACKUPD_ENCRYPTION__PASSPHRASE": "hunter2"})
+    assert "BACKUPD_ENCRYPTION__PASSPHRASE_FILE" in str(error.hint)
+    assert "hunter2" not in f"{error!r} {error.hint}"
+    assert load(
+        config, {"BACKUPD_ENCRYPTION__PASSPHRASE_FILE": "/run/secrets/p"}
+    ).keys.passphrase_file == Path("/run/secrets/p")
+
+
+def test_id_key_is_in_the_state_directory(config: Path) -> None:
+    """Unless it is said where."""
+    assert load(config, {"BACKUPD_STATE_DIR": "/s"}).keys.id_key_file == Path("/s/id_key")
+    assert load(config, {"BACKUPD_ENCRYPTION__ID_KEY_FILE": "/k"}).keys.id_key_file == Path("/k")
+
+
 def test_settings_cannot_be_changed(config: Path) -> None:
     """Whoever has read them once may rely on them."""
     with pytest.raises(ValueError, match="frozen"):
@@ -208,9 +262,10 @@ def test_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
     settings = load(config, {})
     assert set(shown) == set(Settings.model_fields)
     assert set(shown["volume"][0]) == set(RuleSettings.model_fields)
-    for section in ("helper", "default", "log"):
+    for section in ("helper", "default", "encryption", "forget", "prune", "log"):
         assert set(shown[section]) == set(type(getattr(settings, section)).model_fields)
-    assert (settings.default, settings.log) == (Settings().default, Settings().log)
+    for section in ("default", "forget", "prune", "log"):
+        assert getattr(settings, section) == getattr(Settings(), section)
     for key in ("storage", "state_dir", "concurrency", "fifo_dir"):
         assert getattr(settings, key) == getattr(Settings(), key)
 
@@ -244,3 +299,33 @@ def test_settings_of_s3_that_make_no_sense_are_refused(config: Path, toml: str, 
     """Before anything is asked of a server."""
     config.write_text(f"[s3]\n{toml}\n")
     assert said in refused(config).message
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [("0s", timedelta(0)), ("90s", timedelta(seconds=90)), ("30m", timedelta(minutes=30)),
+     ("24H", timedelta(hours=24)), (" 7 d ", timedelta(days=7))],
+)  # fmt: skip
+def test_a_duration_is_a_number_with_its_unit(config: Path, text: str, duration: timedelta) -> None:
+    """Seconds, minutes, hours, days."""
+    assert load(config, {"BACKUPD_PRUNE__GRACE": text}).prune.grace == duration
+
+
+@pytest.mark.parametrize("text", ["", "5", "1w", "-1h", "1.5h", "24h 5m"])
+def test_what_is_no_duration_is_refused(config: Path, text: str) -> None:
+    """A number alone could be anything; the error shows how to write it."""
+    error = refused(config, {"BACKUPD_PRUNE__GRACE": text})
+    assert "BACKUPD_PRUNE__GRACE" in error.message
+    assert "24h" in error.message
+
+
+@pytest.mark.parametrize("text", ["never", "", "Never"])
+def test_a_prune_can_be_left_to_another_host(config: Path, text: str) -> None:
+    """For hosts that may put and not delete."""
+    assert load(config, {"BACKUPD_PRUNE__SCHEDULE": text}).prune.schedule is None
+    assert load(config, {}).prune.schedule == "@weekly"
+
+
+def test_a_prunes_schedule_is_checked(config: Path) -> None:
+    """I2."""
+    assert "cron" in refused(config, {"BACKUPD_PRUNE__SCHEDULE": "sometimes"}).message

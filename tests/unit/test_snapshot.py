@@ -53,6 +53,15 @@ def test_a_manifest_is_read_back_as_it_was() -> None:
     assert len(data) < 4096
 
 
+def test_a_collapse_is_read_back_and_its_absence_takes_no_place() -> None:
+    """I11: manifests from before there was such a field are read, and written as they were."""
+    collapsed = replace(MANIFEST, collapsed_from="20261122T020000Z-0000")
+    assert decode(collapsed.encode(), key="k") == collapsed
+    assert b"collapsed" not in MANIFEST.encode()
+    with pytest.raises(ObjectDamaged):
+        decode(json.dumps({**MANIFEST.as_json(), "collapsed_from": 1}).encode(), key="k")
+
+
 def test_times_are_written_in_utc() -> None:
     """Whatever zone the writer lives in."""
     local = replace(MANIFEST, started=MANIFEST.started.astimezone(timezone(timedelta(hours=5))))

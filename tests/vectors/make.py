@@ -12,13 +12,15 @@ from pathlib import Path
 
 import zstandard
 
-from backupd.repository import Repository
+from backupd.repository import Keys, Repository, age
 from backupd.repository.chunker import Cutter
 from backupd.repository.codec import Codec
+from backupd.repository.padding import padding_frame
 from backupd.storage.local import LocalStorage
 from tests.streams import save, tar_of
 
 HERE = Path(__file__).parent
+ENCRYPTED = HERE / "format1-age"
 SNAPSHOT = "20261123T020000Z-7f3a"
 
 
@@ -71,6 +73,66 @@ def main() -> None:
         (HERE / "cuts.json").write_text(json.dumps(chunks_of(noise_stream()), indent=0) + "\n")
     if not (HERE / "invalid.json").exists():
         (HERE / "invalid.json").write_text(json.dumps(_invalid(), indent=1) + "\n")
+    if not ENCRYPTED.exists():
+        _make_encrypted()
+    if not (ENCRYPTED / "invalid.json").exists():
+        (ENCRYPTED / "invalid.json").write_text(json.dumps(_invalid_encrypted(), indent=1) + "\n")
+
+
+def encrypted_keys() -> Keys:
+    """What opens the encrypted repository: keys made for it, which protect nothing else."""
+    return Keys(identity_file=ENCRYPTED / "key.txt", id_key_file=ENCRYPTED / "id_key")
+
+
+def _make_encrypted() -> None:
+    ENCRYPTED.mkdir()
+    (one, public), (two, also) = age.new_identity(), age.new_identity()
+    (ENCRYPTED / "key.txt").write_text(f"# made for this vector: {public}\n{one}\n")
+    (ENCRYPTED / "key2.txt").write_text(f"# made for this vector: {also}\n{two}\n")
+    (ENCRYPTED / "passphrase").write_text("made for this vector\n")
+    keys = Keys((public, also), passphrase_file=ENCRYPTED / "passphrase", id_key_file=ENCRYPTED / "id_key")
+    storage = LocalStorage.create(ENCRYPTED / "repository")
+    save(
+        Repository.init(storage, keys),
+        tar_of(tree()),
+        host="db1",
+        volume="shop_data",
+        snapshot=SNAPSHOT,
+        concealed={"options.o": "username=shop,password=vector"},
+    )
+    storage.close()
+
+
+def _invalid_encrypted() -> list[dict[str, str]]:
+    """Chunks that are not what "one" makes, age files to the first key but where they say otherwise."""
+    to = [age.recipient((ENCRYPTED / "key.txt").read_text().split()[5])]
+    frame = Codec().encode(b"one")
+    whole = padding_frame(len(frame)) + frame
+    inside = {
+        "no padding": frame,
+        "padding alone": padding_frame(len(frame)),
+        "padding after": frame + padding_frame(len(frame)),
+        "padding longer than what is there": whole[:4] + b"\xff\xff\xff\x7f" + whole[8:],
+        "empty": b"",
+        "another content": padding_frame(len(frame)) + Codec().encode(b"two"),
+        "two frames": whole + frame,
+        "a byte after the frame": whole + b"\0",
+        "wrong checksum": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "a bomb": padding_frame(300) + zstandard.compress(bytes(9 * 1024 * 1024)),
+    }
+    sealed = age.encrypt(whole, to)
+    outside = {
+        "no age file": whole,
+        "nothing": b"",
+        "cut short": sealed[:-1],
+        "a byte more": sealed + b"\0",
+        "a header alone": sealed[: sealed.index(b"\n--- ") + 49],
+        "to somebody else": age.encrypt(whole, [age.recipient(age.new_identity()[1])]),
+        "to a passphrase": age.wrap("one", (ENCRYPTED / "passphrase").read_text().strip()).encode(),
+        "in armor of another": age.encrypt(b"one", to, armored=True),
+    }
+    objects = {case: age.encrypt(content, to) for case, content in inside.items()} | outside
+    return [{"case": case, "object": base64.b64encode(content).decode()} for case, content in objects.items()]
 
 
 def _invalid() -> list[dict[str, str]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from backupd import errors
-from backupd.repository import Repository
+from backupd.repository import Keys, Repository
 from backupd.repository.codec import Codec
 from backupd.snapshot import decode as decode_manifest
 from backupd.storage.local import LocalStorage
-from tests.streams import load, tar_of
-from tests.vectors.make import SNAPSHOT, chunks_of, noise_stream, tree
+from backupd.storage.memory import MemoryStorage
+from tests.streams import load, save, tar_of
+from tests.vectors.make import ENCRYPTED, SNAPSHOT, chunks_of, encrypted_keys, noise_stream, tree
 
 HERE = Path(__file__).parent
 
@@ -46,6 +49,49 @@ def test_what_was_refused_is_refused(vector: dict[str, str]) -> None:
     expected = getattr(errors, vector["error"])
     with pytest.raises(expected):
         _decode(vector["kind"], content)
+
+
+@pytest.mark.parametrize("who", ["first", "second", "passphrase"])
+def test_the_encrypted_repository_is_still_read(who: str) -> None:
+    """Manifest, index, what it conceals, and stream, for each of those to whom it was encrypted."""
+    repository = Repository.open(LocalStorage(ENCRYPTED / "repository"), _keys_of(who))
+    manifest = repository.find("shop_data")
+    assert (manifest.snapshot, manifest.host, manifest.members) == (SNAPSHOT, "db1", {"file": 65})
+    assert load(repository, manifest) == tar_of(tree())
+    reader = repository.reader(manifest)
+    assert [entry.path.decode() for entry in reader.members()] == sorted(tree())
+    assert reader.concealed() == {"options.o": "username=shop,password=vector"}
+
+
+def _keys_of(who: str) -> Keys:
+    if who == "passphrase":
+        return Keys(passphrase_file=ENCRYPTED / "passphrase")
+    return Keys(identity_file=ENCRYPTED / ("key.txt" if who == "first" else "key2.txt"))
+
+
+def test_keyed_ids_are_what_they_were(tmp_path: Path) -> None:
+    """A tree saved again stores nothing new: other ids would store everything again."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ENCRYPTED / "repository", copy)
+    with LocalStorage(copy) as storage:
+        again = save(Repository.open(storage, encrypted_keys()), tar_of(tree()), host="db2")
+    assert (again.chunks.new, again.chunks.count) == (0, 10)
+
+
+@pytest.mark.parametrize(
+    "vector", json.loads((ENCRYPTED / "invalid.json").read_text()), ids=lambda vector: vector["case"]
+)
+def test_what_was_refused_of_the_encrypted_is_refused(vector: dict[str, str]) -> None:
+    """I15: one vector for each way in which an encrypted chunk can be wrong."""
+    storage = MemoryStorage()
+    storage.put("backupd.json", (ENCRYPTED / "repository" / "backupd.json").read_bytes())
+    chunks = Repository.open(storage, encrypted_keys()).chunks
+    key = chunks.store(b"one").key
+    assert chunks.load(key) == b"one"
+    storage.delete(key)
+    storage.put(key, base64.b64decode(vector["object"]))
+    with pytest.raises(errors.ObjectDamaged, match=re.escape(key)):
+        chunks.load(key)
 
 
 def _decode(kind: str, content: bytes) -> None:

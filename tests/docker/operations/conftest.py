@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.operations.restore import RestoreResult, execute, plan
 from backupd.progress import silent
-from backupd.repository import Repository
+from backupd.repository import Keys, Repository
 from backupd.snapshot import Manifest
 from backupd.storage.local import LocalStorage
 from tests.faults import FaultyStorage
@@ -45,13 +46,20 @@ class Site:
 @pytest.fixture
 def site(engine: Engine, tmp_path: Path) -> Iterator[Site]:
     """A repository of its own on the disk, and everything that works with it."""
+    with site_on(engine, tmp_path, Keys()) as made:
+        yield made
+
+
+@contextmanager
+def site_on(engine: Engine, tmp_path: Path, keys: Keys) -> Iterator[Site]:
+    """The same, encrypted if the keys say so."""
     fifo_dir = tmp_path / "fifo"
     fifo_dir.mkdir()
     with LocalStorage.create(tmp_path / "repository") as local:
         storage = FaultyStorage(local)
         context = Context(
             engine=engine,
-            repository=Repository.init(storage),
+            repository=Repository.init(storage, keys),
             journal=Journal(tmp_path / "journal"),
             image=helper_image(engine, None, lambda _: None, instance="backupd-test"),
             host="testhost",

@@ -9,6 +9,7 @@ import pytest
 
 from tests.docker.conftest import MakeVolume, RunInVolume
 from tests.docker.operations.conftest import Site
+from tests.docker.operations.recipe import run_with_repository
 from tests.docker.trees import LISTING, TORTURE
 
 pytestmark = pytest.mark.docker
@@ -63,7 +64,7 @@ def test_the_shell_recipe_restores_without_backupd(
         "HOST/VOLUME/20261123T020000Z-7f3a", f"testhost/{tortured}/{snapshot.snapshot}"
     )
     recipe = recipe.replace("mkdir TARGET\n", "").replace("TARGET", "/volume")
-    _run_with_repository(site, target, f"cd /repository\n{recipe}")
+    run_with_repository(site, target, f"cd /repository\n{recipe}")
     before, after = run_in_volume(tortured, LISTING), run_in_volume(target, LISTING)
     assert after.splitlines() == before.splitlines()
 
@@ -74,23 +75,3 @@ def _recipe() -> str:
     block = re.search(r"^  S=.*?--directory TARGET$", text, re.MULTILINE | re.DOTALL)
     assert block is not None
     return "\n".join(line.removeprefix("  ") for line in block.group().splitlines()) + "\n"
-
-
-def _run_with_repository(site: Site, volume: str, script: str) -> None:
-    api = site.context.engine.api
-    container = api.create_container(
-        "backupd-test-tools",
-        ["sh", "-euc", script],
-        labels={"backupd.test": "true"},
-        host_config=api.create_host_config(
-            binds=[f"{volume}:/volume", f"{site.directory / 'repository'}:/repository:ro"],
-            network_mode="none",
-            cap_add=["SYS_ADMIN", "MKNOD"],
-        ),
-    )["Id"]
-    try:
-        api.start(container)
-        status = api.wait(container)["StatusCode"]
-        assert status == 0, api.logs(container).decode(errors="replace")
-    finally:
-        api.remove_container(container, force=True)
