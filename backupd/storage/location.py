@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -11,7 +13,7 @@ from backupd.errors import UsageError
 from backupd.storage.base import Storage
 from backupd.storage.keys import is_key
 from backupd.storage.local import LocalStorage
-from backupd.storage.retry import RetryingStorage
+from backupd.storage.retry import Retry, RetryingStorage
 from backupd.storage.s3options import S3Options
 
 if TYPE_CHECKING:
@@ -20,15 +22,22 @@ if TYPE_CHECKING:
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
-def open_storage(location: str, s3: S3Options, *, create: bool = False) -> Storage:
+def open_storage(
+    location: str,
+    s3: S3Options,
+    *,
+    create: bool = False,
+    cancel: threading.Event | None = None,
+    on_retry: Callable[[Retry], None] = lambda retry: None,
+) -> Storage:
     """The storage at `location`: an absolute directory, the same as `file://`, or `s3://bucket/prefix`.
 
     `create` makes the directory; without it a missing one is a `StorageError`, because it may be a disk that
     is not mounted. A bucket is never made, and whether it is there the first call tells. Any other location
-    is a `UsageError`.
+    is a `UsageError`. What `cancel` and `on_retry` mean to a bucket says `RetryingStorage`.
     """
     if location.startswith("s3:"):
-        return RetryingStorage(_open_s3(location, s3))
+        return RetryingStorage(_open_s3(location, s3), cancel=cancel, on_retry=on_retry)
     path = _directory(location)
     return LocalStorage.create(path) if create else LocalStorage(path)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
-from backupd.errors import BackupdError, ObjectDamaged, StorageUnavailable
+from backupd.errors import BackupdError, Interrupted, ObjectDamaged, StorageUnavailable
 from backupd.storage.base import Buffer, ObjectInfo, Storage
+from backupd.storage.errands import Errands
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -19,9 +22,21 @@ DEADLINE_SECONDS = 300.0
 FIRST_DEADLINE_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 0.2
 WAIT_LIMIT_SECONDS = 20.0
+LAST_SECONDS = 2.0
+"""What a storage that works has left to end in order when the run is told to stop."""
+
 _BLOCK = 1 << 20
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A call that failed, and will be made again: how often it was tried, and the wait before the next."""
+
+    attempt: int
+    wait_seconds: float
+    error: StorageUnavailable
 
 
 class RetryingStorage:
@@ -33,6 +48,10 @@ class RetryingStorage:
 
     All calls may be repeated: objects are never replaced. A put that was carried out although its answer was
     lost finds its own object when it is repeated; that counts as stored.
+
+    Once `cancel` is set nothing is tried again, no wait goes on, and after `last_seconds` no call is waited
+    for: `Interrupted`. So a storage that works can still be told that a run has ended, and one that is
+    silent keeps nobody. Each retry is told to `on_retry`.
     """
 
     def __init__(
@@ -41,7 +60,10 @@ class RetryingStorage:
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
         first_deadline_seconds: float = FIRST_DEADLINE_SECONDS,
-        sleep: Callable[[float], object] = time.sleep,
+        last_seconds: float = LAST_SECONDS,
+        cancel: threading.Event | None = None,
+        on_retry: Callable[[Retry], None] = lambda retry: None,
+        sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.inner = inner
@@ -49,9 +71,14 @@ class RetryingStorage:
         self.concurrency = inner.concurrency
         self._deadline_seconds = deadline_seconds
         self._first_deadline_seconds = first_deadline_seconds
-        self._sleep = sleep
+        self._last_seconds = last_seconds
+        self._cancel = cancel or threading.Event()
+        self._on_retry = on_retry
+        self._sleep = sleep or self._cancel.wait
         self._clock = clock
         self._has_answered = False
+        self._cancelled_at: float | None = None
+        self._errands = Errands()
 
     def put(self, key: str, data: Buffer) -> bool:
         return self._put(key, BytesIO(data), lambda _: self.inner.put(key, data))
@@ -93,6 +120,7 @@ class RetryingStorage:
         self._persist(lambda: self.inner.delete(key))
 
     def close(self) -> None:
+        self._errands.close()
         self.inner.close()
 
     def _put(self, key: str, file: BinaryIO, put: Callable[[BinaryIO], bool]) -> bool:
@@ -118,21 +146,40 @@ class RetryingStorage:
         return not file.read(1)
 
     def _persist(self, attempt: Callable[[], T]) -> T:
-        waits = self._waits()
+        waits, attempts = self._waits(), 0
         while True:
+            attempts += 1
+            self._leave()
             try:
-                result = attempt()
-            except StorageUnavailable:
-                wait = next(waits, None)
-                if wait is None:
-                    raise
-                self._sleep(wait)
+                result = self._errands.run(attempt, self._leave)
+            except StorageUnavailable as error:
+                self._wait(Retry(attempts, next(waits, 0), error))
+            except Interrupted:
+                raise
             except BackupdError:
                 self._has_answered = True
                 raise
             else:
                 self._has_answered = True
                 return result
+
+    def _wait(self, retry: Retry) -> None:
+        if not self._cancel.is_set() and retry.wait_seconds:
+            self._on_retry(retry)
+            self._sleep(retry.wait_seconds)
+        if self._cancel.is_set():
+            raise Interrupted(f"{self.location} was waited for when this was told to stop") from retry.error
+        if not retry.wait_seconds:
+            raise retry.error
+
+    def _leave(self) -> None:
+        """`Interrupted` where the run was told to stop and the time to end in order is over."""
+        if not self._cancel.is_set():
+            return
+        if self._cancelled_at is None:
+            self._cancelled_at = self._clock()
+        if self._clock() - self._cancelled_at >= self._last_seconds:
+            raise Interrupted(f"{self.location} did not answer when this was told to stop")
 
     def _waits(self) -> Iterator[float]:
         begun, wait = self._clock(), FIRST_WAIT_SECONDS
@@ -157,7 +204,11 @@ class _Resumed(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer)
-        block = self._storage._persist(lambda: self._read(len(view)))
+        try:
+            block = self._storage._persist(lambda: self._read(len(view)))
+        except Interrupted:
+            self._file = None  # another thread may still be in it, and closing would wait for that
+            raise
         view[: len(block)] = block
         return len(block)
 

@@ -112,6 +112,10 @@ class Ceph:
         (access_key,) = pairs.keys() - {keys.access_key}
         return Keys(keys.user, access_key, pairs[access_key])
 
+    def remove_key(self, keys: Keys) -> None:
+        """Have the server know the access key no more."""
+        self.admin("key", "rm", f"--uid={keys.user}", "--key-type=s3", f"--access-key={keys.access_key}")
+
     def admin(self, *words: str) -> bytes:
         """What `radosgw-admin` prints."""
         return self._run("radosgw-admin", *words)
@@ -132,6 +136,19 @@ class Ceph:
     def resume_gateway(self) -> None:
         """Answer again, also what was asked meanwhile."""
         self._running["gateway"].send(signal.SIGCONT)
+
+    def restore_gateway(self) -> None:
+        """Have it answer, whatever was done to it."""
+        if "gateway" in self._running:
+            self.resume_gateway()
+        else:
+            self.start_gateway()
+
+    def is_asked(self) -> bool:
+        """Whether a request has come in that the gateway, being paused, has not read."""
+        address = f"0100007F:{self._port:04X}"
+        lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+        return any(words[1] == address and not words[4].endswith(":00000000") for words in lines)
 
     def _make_cluster(self) -> None:
         for name in ("mon", "osd", "rgw"):

@@ -96,7 +96,7 @@ def test_keys_withdrawn_in_the_middle_fail_at_once(ceph: Ceph, own: Account) -> 
     storage = RetryingStorage(inner, sleep=lambda seconds: pytest.fail("waited"))
     storage.put(KEY, b"before")
     fresh = ceph.more_keys(own.keys)
-    ceph.admin("key", "rm", f"--uid={own.keys.user}", "--key-type=s3", f"--access-key={own.keys.access_key}")
+    ceph.remove_key(own.keys)
     with pytest.raises(StorageError, match="does not know the access key"):
         storage.put("chunks/ab/after", b"x")
     again = Account(ceph.endpoint, fresh).storage(bucket=inner.location.removeprefix("s3://"))

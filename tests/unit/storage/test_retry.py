@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import pytest
 
-from backupd.errors import ObjectNotFound, StorageError, StorageUnavailable
+from backupd.errors import Interrupted, ObjectNotFound, StorageError, StorageUnavailable
+from backupd.storage.base import Buffer
 from backupd.storage.memory import MemoryStorage
-from backupd.storage.retry import FIRST_WAIT_SECONDS, WAIT_LIMIT_SECONDS, RetryingStorage
+from backupd.storage.retry import FIRST_WAIT_SECONDS, WAIT_LIMIT_SECONDS, Retry, RetryingStorage
 from tests.faults import FaultyStorage
 
 BUSY = StorageUnavailable("asked for patience")
 KEY = "chunks/ab/abcd.zst"
+PATIENCE_SECONDS = 60
 
 
 class Clock:
@@ -162,3 +167,108 @@ def test_a_generator_left_early_is_no_failure() -> None:
     listing: Iterator[object] = storage.list()
     assert next(listing)
     del listing
+
+
+class Silent(MemoryStorage):
+    """A storage that may stop answering, as a server does that hangs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answering = threading.Event()
+        self.answering.set()
+        self.asked = threading.Semaphore(0)
+
+    def put(self, key: str, data: Buffer) -> bool:
+        self.asked.release()
+        self.answering.wait()
+        return super().put(key, data)
+
+
+def cancelled_while(storage: RetryingStorage, cancel: threading.Event, waiting: Callable[[], object]) -> None:
+    """A put must raise `Interrupted` when cancelled while it waits for the storage."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(storage.put, KEY, b"abc")
+        waiting()
+        assert not future.done()
+        cancel.set()
+        with pytest.raises(Interrupted):
+            future.result(PATIENCE_SECONDS)
+
+
+def test_told_to_stop_a_wait_between_two_tries_ends() -> None:
+    """E3: also where the wait would have been a minute, and the error that was waited out is not lost."""
+    cancel, retries = threading.Event(), threading.Semaphore(0)
+    told: list[Retry] = []
+
+    def note(retry: Retry) -> None:
+        told.append(retry)
+        retries.release()
+
+    broken = FaultyStorage(MemoryStorage(), fail_when=lambda call: BUSY)
+    storage = RetryingStorage(
+        broken, cancel=cancel, on_retry=note, sleep=lambda seconds: cancel.wait(PATIENCE_SECONDS)
+    )
+    cancelled_while(storage, cancel, retries.acquire)
+    assert [(retry.attempt, retry.error) for retry in told] == [(1, BUSY)]
+
+
+def test_told_to_stop_a_call_that_hangs_is_left_behind() -> None:
+    """E3: nobody waits for a server that is silent; what it does with the call afterwards harms nobody."""
+    cancel, silent = threading.Event(), Silent()
+    storage = RetryingStorage(silent, cancel=cancel, last_seconds=0)
+    silent.answering.clear()
+    cancelled_while(storage, cancel, silent.asked.acquire)
+    silent.answering.set()
+    with pytest.raises(Interrupted):
+        storage.put("other", b"")
+    storage.close()
+
+
+def test_told_to_stop_a_storage_that_works_can_still_be_told() -> None:
+    """A session's end is put, so that collectors need not wait for it; but nothing is tried twice."""
+    cancel = threading.Event()
+    faulty = FaultyStorage(MemoryStorage())
+    storage = RetryingStorage(faulty, cancel=cancel)
+    cancel.set()
+    assert storage.put(KEY, b"abc") is True
+    faulty.fail_once("put", BUSY)
+    with pytest.raises(Interrupted):
+        storage.put("other", b"")
+    assert faulty.calls == [f"put {KEY}", "put other"]
+
+
+def test_told_to_stop_a_file_that_hangs_can_be_closed() -> None:
+    """E3: the thread that is left behind in it holds nobody up."""
+    cancel, asked, go = threading.Event(), threading.Semaphore(0), threading.Event()
+
+    class Hanging(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            asked.release()
+            go.wait()
+            return 0
+
+    memory = MemoryStorage()
+    memory.open = lambda key: io.BufferedReader(Hanging())  # type: ignore[assignment, arg-type, return-value]
+    storage = RetryingStorage(memory, cancel=cancel, last_seconds=0)
+    file = storage.open(KEY)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(file.read)
+        asked.acquire()
+        cancel.set()
+        with pytest.raises(Interrupted):
+            future.result(PATIENCE_SECONDS)
+        pool.submit(file.close).result(PATIENCE_SECONDS)
+    go.set()
+
+
+def test_errands_need_no_more_threads_than_calls_at_once() -> None:
+    """One for a caller that calls one after the other."""
+    storage = patient(FaultyStorage(MemoryStorage()))
+    before = threading.active_count()
+    for number in range(50):
+        storage.put(f"k/{number}", b"")
+    assert threading.active_count() <= before + 1
+    storage.close()
