@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import boto3
+
 from tests.s3.account import Keys
 from tests.s3.process import Process, wait_until
 
@@ -74,6 +76,7 @@ class Ceph:
         self._loader = [str(loader), "--library-path", paths]
         self._port, self._monitor_port = free_ports(2)
         self._running: dict[str, Process] = {}
+        self._root_keys: Keys | None = None
 
     @property
     def endpoint(self) -> str:
@@ -111,6 +114,20 @@ class Ceph:
         pairs = {each["access_key"]: each["secret_key"] for each in json.loads(self.admin(*words))["keys"]}
         (access_key,) = pairs.keys() - {keys.access_key}
         return Keys(keys.user, access_key, pairs[access_key])
+
+    def allow(self, keys: Keys, policy: object, *, name: str = "policy") -> None:
+        """Give a user a policy."""
+        if self._root_keys is None:
+            self._root_keys = self.user("--caps=user-policy=*")
+        iam = boto3.session.Session().client(
+            "iam",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self._root_keys.access_key,
+            aws_secret_access_key=self._root_keys.secret_key,
+        )
+        iam.put_user_policy(UserName=keys.user, PolicyName=name, PolicyDocument=json.dumps(policy))
+        iam.close()
 
     def remove_key(self, keys: Keys) -> None:
         """Have the server know the access key no more."""
