@@ -56,5 +56,6 @@ lock: venv ## write requirements/ anew from pyproject.toml
 	@$(BIN)/$(PIN) $(ARGS) pyproject.toml -o requirements/runtime.txt
 	@$(BIN)/$(PIN) $(ARGS) pyproject.toml --group dev -o requirements/dev.txt
 	@$(BIN)/$(PIN) $(ARGS) deploy/demo/api/requirements.in -o deploy/demo/api/requirements.txt
+	@$(BIN)/$(PIN) $(ARGS) tests/s3/swift.in -o requirements/swift.txt
 
 .PHONY: help venv engine images second demo test check lint bench down clean lock

@@ -53,24 +53,25 @@ def run(settings: Settings) -> int:
     """
     # As process 1 of a container, a process that does not handle SIGTERM does not receive it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = threading.Event()
     try:
         with (
             daemon_lock(settings.state_dir),
             connected(settings) as engine,
-            assembled(settings, engine, log.warning) as context,
+            assembled(settings, engine, log.warning, stop) as context,
             _signals_blocked(),
         ):
-            _Service(settings, context).serve()
+            _Service(settings, context, stop).serve()
     except KeyboardInterrupt:
         log.info("daemon stopped while it started")
     return 0
 
 
 class _Service:
-    def __init__(self, settings: Settings, context: Context) -> None:
+    def __init__(self, settings: Settings, context: Context, stop: threading.Event) -> None:
         self._settings = settings
         self._context = context
-        self._stop = threading.Event()
+        self._stop = stop
         self._looking = threading.Lock()
         self._away = False
         self._told: set[tuple[str, str]] = set()
@@ -164,7 +165,7 @@ class _Service:
             return
         with suppress(BackupdError):  # the run's closing line has told it
             save(
-                partial(renewed, self._settings, self._context, log.warning),
+                partial(renewed, self._settings, self._context, log.warning, self._stop),
                 volume,
                 policy,
                 state_dir=self._settings.state_dir,
@@ -192,7 +193,7 @@ class _Service:
         if self._stop.is_set():
             return
         try:
-            with opened(self._settings) as repository:
+            with opened(self._settings, self._stop) as repository:
                 grace = self._settings.prune.grace
                 if condemn or due(repository, grace):
                     prune(

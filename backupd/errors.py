@@ -13,7 +13,8 @@
     ├── StorageError                       named bytes could not be kept or fetched
     │   ├── ObjectNotFound
     │   ├── ObjectExists
-    │   └── StorageFull
+    │   ├── StorageFull
+    │   └── StorageUnavailable             it may work in a moment
     ├── RepositoryError
     │   ├── RepositoryMissing
     │   ├── RepositoryUnsupported
@@ -96,6 +97,10 @@ class ObjectExists(StorageError):
 
 class StorageFull(StorageError):
     """The storage has no room left."""
+
+
+class StorageUnavailable(StorageError):
+    """The storage did not answer, or asked for patience; the same call may succeed in a moment."""
 
 
 class RepositoryError(BackupdError):

@@ -9,7 +9,8 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -19,8 +20,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    SecretStr,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -29,6 +32,7 @@ from backupd import cron
 from backupd.errors import ConfigError
 from backupd.repository.keys import Keys
 from backupd.retention import Retention
+from backupd.storage.s3options import CONNECTIONS, S3Options
 from backupd.volume import Policy, Quiesce, Rule
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
@@ -95,6 +99,19 @@ def _patterns(value: object) -> object:
     return value
 
 
+def _endpoint(value: str) -> str:
+    address = urlsplit(value)
+    if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
+        raise ValueError('should be an address such as "https://s3.example.org"')
+    return value
+
+
+def _storage_class(value: str) -> str:
+    if value in ("GLACIER", "DEEP_ARCHIVE"):
+        raise ValueError(f"{value} gives nothing back for hours, and backupd reads its objects every day")
+    return value
+
+
 def _words(value: object) -> object:
     """A list from text as it stands in a variable or in a file of recipients: commas, lines, comments."""
     if not isinstance(value, str):
@@ -134,6 +151,8 @@ _CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
 _Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 _Zone = Annotated[str, AfterValidator(_zone)]
 _Patterns = Annotated[tuple[_Text, ...], BeforeValidator(_patterns)]
+_Endpoint = Annotated[_Text, AfterValidator(_endpoint)]
+_StorageClass = Annotated[_Text, AfterValidator(_storage_class)]
 _Recipients = Annotated[tuple[Annotated[_Text, AfterValidator(_recipient)], ...], BeforeValidator(_words)]
 _Retention = Annotated[Retention, PlainValidator(_retention)]
 
@@ -147,6 +166,35 @@ class HelperSettings(_Section):
 
     image: _Text | None = None
     fifo_dir: Path | None = None
+
+
+class S3Settings(_Section):
+    """How a storage in S3 is reached and how it keeps objects; without keys the usual AWS chain has them."""
+
+    endpoint: _Endpoint | None = None
+    region: _Text | None = None
+    path_style: bool | None = None
+    storage_class: _StorageClass | None = None
+    sse: Literal["AES256", "aws:kms"] | None = None
+    sse_key_id: _Text | None = None
+    access_key: _Text | None = None
+    secret_key: SecretStr | None = None
+    connections: Annotated[int, Field(ge=1, le=256)] = CONNECTIONS
+    conditional_put: bool = True
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key belong together: set both, or none for the AWS chain")
+        if self.sse_key_id is not None and self.sse != "aws:kms":
+            raise ValueError('sse_key_id belongs to sse = "aws:kms"')
+        return self
+
+    @property
+    def options(self) -> S3Options:
+        """The same for the storage."""
+        secret = self.secret_key.get_secret_value() if self.secret_key else None
+        return S3Options(**(dict(self) | {"secret_key": secret}))
 
 
 class DefaultSettings(_Section):
@@ -210,6 +258,7 @@ class Settings(BaseSettings):
     docker_host: _Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2
     timezone: _Zone | None = None
+    s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
     forget: ForgetSettings = ForgetSettings()

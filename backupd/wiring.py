@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -11,6 +11,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import structlog
 from tzlocal import get_localzone
 
 from backupd.engine.client import Engine
@@ -25,10 +26,10 @@ from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
+from backupd.storage.retry import Retry
 from backupd.volume import Protection, resolve
 
-# Not structlog, which talks where nobody has configured it: not every command logs.
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 Say = Callable[[str], None]
 
@@ -41,10 +42,15 @@ def connected(settings: Settings) -> Iterator[Engine]:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Repository]:
-    """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none."""
+def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterator[Repository]:
+    """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none.
+
+    Once `cancel` is set nobody waits for a storage that does not answer.
+    """
     with (
-        closing(open_storage(settings.storage)) as storage,
+        closing(
+            open_storage(settings.storage, settings.s3.options, cancel=cancel, on_retry=_tell_retry)
+        ) as storage,
         closing(
             Repository.open(
                 storage,
@@ -59,7 +65,7 @@ def opened(settings: Settings) -> Iterator[Repository]:
 
 
 @contextmanager
-def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]:
+def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Event) -> Iterator[Context]:
     """All that a run needs, found out before anything of the user's is touched.
 
     First what runs that were killed have left behind is put right, whatever fails then.
@@ -67,7 +73,7 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
     with closing(Journal(settings.state_dir / "journal")) as journal:
         instance = settings.instance or _instance(settings.state_dir)
         _put_right(instance, engine, journal, say)
-        with opened(settings) as repository:
+        with opened(settings, cancel) as repository:
             yield Context(
                 engine=engine,
                 repository=repository,
@@ -80,9 +86,9 @@ def assembled(settings: Settings, engine: Engine, say: Say) -> Iterator[Context]
 
 
 @contextmanager
-def renewed(settings: Settings, context: Context, say: Say) -> Iterator[Context]:
+def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Event) -> Iterator[Context]:
     """The context with what may have gone bad meanwhile made anew: storage and helper image."""
-    with opened(settings) as repository:
+    with opened(settings, cancel) as repository:
         image = _image(settings, context.engine, context.instance, say)
         yield replace(context, repository=repository, image=image)
 
@@ -113,6 +119,15 @@ def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> Helpe
 def forget_in(settings: Settings) -> tzinfo | None:
     """The time zone in which a backup applies its volume's retention; None where it does not."""
     return zone(settings) if settings.forget.after_backup else None
+
+
+def _tell_retry(retry: Retry) -> None:
+    log.info(
+        "storage is tried again",
+        attempt=retry.attempt,
+        seconds=round(retry.wait_seconds, 3),
+        error=retry.error.message,
+    )
 
 
 def _instance(state_dir: Path) -> str:

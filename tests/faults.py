@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
-from typing import BinaryIO
+from itertools import islice
+from typing import BinaryIO, cast
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
 from backupd.storage.base import Buffer, ObjectInfo, Storage
@@ -34,12 +36,17 @@ class FaultyStorage:
     ) -> None:
         self.inner = inner
         self.location = inner.location
+        self.concurrency = inner.concurrency
         self.calls: list[str] = []
         self._crash_before = crash_before
         self._fail_at = fail_at or {}
         self._fail_when = fail_when
         self._damage: dict[str, Callable[[bytes], bytes]] = {}
         self._hidden: set[str] = set()
+        self._once: dict[str, StorageError] = {}
+        self._after: dict[str, StorageError] = {}
+        self._broken_reads: dict[str, tuple[StorageError, int]] = {}
+        self._listing: tuple[StorageError | None, int, int] = (None, 0, 0)
         self._lock = threading.Lock()
 
     def flip_bit(self, key: str, bit: int = 0) -> None:
@@ -50,6 +57,22 @@ class FaultyStorage:
         """Return only the beginning of the object."""
         self._damage[key] = lambda content: content[:size_bytes]
 
+    def fail_once(self, name: str, error: StorageError) -> None:
+        """Raise in place of the next call of that name (`put`); the one after works again."""
+        self._once[name] = error
+
+    def fail_after(self, name: str, error: StorageError) -> None:
+        """Carry out the next call of that name and then raise, as when only the answer is lost."""
+        self._after[name] = error
+
+    def break_reads(self, key: str, error: StorageError, *, after_bytes: int) -> None:
+        """Let the next file that is opened under the key raise after so many bytes."""
+        self._broken_reads[key] = (error, after_bytes)
+
+    def break_listing(self, error: StorageError | None, *, after: int, times: int = 1) -> None:
+        """End the next listings after so many objects: with the error, or as if there were no more."""
+        self._listing = (error, after, times)
+
     def hide(self, key: str) -> None:
         """Behave as if the object had vanished; putting it brings it back."""
         self._hidden.add(key)
@@ -57,12 +80,12 @@ class FaultyStorage:
     def put(self, key: str, data: Buffer) -> bool:
         self._enter("put", key)
         self._uncover(key)
-        return self.inner.put(key, data)
+        return self._left("put", self.inner.put(key, data))
 
     def put_file(self, key: str, file: BinaryIO) -> bool:
         self._enter("put_file", key)
         self._uncover(key)
-        return self.inner.put_file(key, file)
+        return self._left("put_file", self.inner.put_file(key, file))
 
     def flush(self) -> None:
         self._enter("flush")
@@ -83,6 +106,8 @@ class FaultyStorage:
     def open(self, key: str) -> BinaryIO:
         self._enter("open", key)
         self._refuse_hidden(key)
+        if key in self._broken_reads:
+            return cast(BinaryIO, _Breaking(self.inner.open(key), *self._broken_reads.pop(key)))
         if key not in self._damage:
             return self.inner.open(key)
         with self.inner.open(key) as file:
@@ -90,7 +115,7 @@ class FaultyStorage:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         self._enter("list", prefix)
-        return (info for info in self.inner.list(prefix) if info.key not in self._hidden)
+        return self._ended(info for info in self.inner.list(prefix) if info.key not in self._hidden)
 
     def delete(self, key: str) -> None:
         self._enter("delete", key)
@@ -106,7 +131,22 @@ class FaultyStorage:
             self.calls.append(call)
         if self._crash_before is not None and number >= self._crash_before:
             raise Crash(f"before call {number}: {call}")
-        error = self._fail_at.get(number) or self._fail_when(call)
+        error = self._fail_at.get(number) or self._once.pop(name, None) or self._fail_when(call)
+        if error is not None:
+            raise error
+
+    def _left(self, name: str, answer: bool) -> bool:
+        if name in self._after:
+            raise self._after.pop(name)
+        return answer
+
+    def _ended(self, listing: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+        error, after, times = self._listing
+        self._listing = (error, after, times - 1)
+        if times <= 0:
+            yield from listing
+            return
+        yield from islice(listing, after)
         if error is not None:
             raise error
 
@@ -121,6 +161,26 @@ class FaultyStorage:
         if key in self._hidden:
             self._hidden.discard(key)
             self.inner.delete(key)
+
+
+class _Breaking(io.RawIOBase):
+    """A file that ends with an error."""
+
+    def __init__(self, file: BinaryIO, error: StorageError, after_bytes: int) -> None:
+        self._file = file
+        self._error = error
+        self._left = after_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._left:
+            raise self._error
+        block = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(block)
+        return block
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _flipped(content: bytes, bit: int) -> bytes:

@@ -36,7 +36,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     speak(settings)
     with connected(settings) as engine:
         targets = _targets(arguments, settings, survey(engine))
-        with assembled(settings, engine, say) as context, cancellable() as cancel:
+        cancel = threading.Event()
+        with assembled(settings, engine, say, cancel) as context, cancellable(cancel):
             outcomes = [_save(context, settings, target, cancel) for target in targets]
     if arguments.json:
         print_json([_as_json(outcome) for outcome in outcomes])
@@ -75,7 +76,7 @@ def _save(context: Context, settings: Settings, target: Protection, cancel: thre
     try:
         with shown(name) as progress:
             saved = save(
-                partial(renewed, settings, context, say),
+                partial(renewed, settings, context, say, cancel),
                 name,
                 _policy(target, settings),
                 state_dir=settings.state_dir,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from backupd.cli.output import speak
 from backupd.cli.progress import cancellable, shown
 from backupd.errors import BackupdError, UsageError
 from backupd.operations.export import export
@@ -23,9 +25,15 @@ def run(arguments: Namespace, settings: Settings) -> int:
             "this would write binary data to the terminal",
             hint="give a file with -o FILE, or pipe it: … | tar tv",
         )
-    with opened(settings) as repository:
+    speak(settings)
+    cancel = threading.Event()
+    with opened(settings, cancel) as repository:
         manifest = repository.find(None, arguments.snapshot)
-        with cancellable() as cancel, _target(arguments.output) as out, shown(manifest.snapshot) as progress:
+        with (
+            cancellable(cancel),
+            _target(arguments.output) as out,
+            shown(manifest.snapshot) as progress,
+        ):
             export(repository, manifest, arguments.path, out, progress=progress, cancel=cancel)
     return 0
 

@@ -31,9 +31,8 @@ def shown(title: str, *, things: str = "files") -> Iterator[Progress]:
 
 
 @contextmanager
-def cancellable() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that an operation ends in order; a second SIGINT kills."""
-    cancel = threading.Event()
+def cancellable(cancel: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM set an event, so that an operation ends in order; a second SIGINT kills."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if cancel.is_set() and number == signal.SIGINT:
@@ -43,7 +42,7 @@ def cancellable() -> Iterator[threading.Event]:
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield cancel
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

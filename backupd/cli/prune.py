@@ -23,7 +23,8 @@ from backupd.wiring import opened
 def run(arguments: Namespace, settings: Settings) -> int:
     """Delete chunks that no snapshot names: what earlier runs condemned now, what is garbage now later."""
     speak(settings)
-    with opened(settings) as repository, cancellable() as cancel:
+    cancel = threading.Event()
+    with opened(settings, cancel) as repository, cancellable(cancel):
         if arguments.dry_run:
             _show(_plan(repository, settings, cancel), arguments)
             return 0

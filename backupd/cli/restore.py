@@ -28,7 +28,12 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Put volumes back: all is planned and confirmed before the first one is touched."""
     _check(arguments)
     speak(settings)
-    with connected(settings) as engine, assembled(settings, engine, say) as context, ExitStack() as locks:
+    cancel = threading.Event()
+    with (
+        connected(settings) as engine,
+        assembled(settings, engine, say, cancel) as context,
+        ExitStack() as locks,
+    ):
         manifests = _manifests(arguments, settings, context.repository)
         for name in sorted(arguments.to or manifest.volume.name for manifest in manifests):
             # A daemon that sees the new volume must not save it half restored.
@@ -40,7 +45,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
             _print(arguments, [_plan_as_json(each) for each in plans])
             return 0
         confirm([each.volume.name for each in plans if not each.empty], yes=arguments.yes)
-        with cancellable() as cancel:
+        with cancellable(cancel):
             results = [_execute(context, each, cancel) for each in plans]
     _print(arguments, [_as_json(result) for result in results])
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from backupd.cli.output import speak
 from backupd.operations.show import show
 from backupd.repository.index import IndexEntry
 from backupd.settings import Settings
@@ -28,6 +29,7 @@ _KINDS = {
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """List the members of a snapshot, each as soon as it is read: there may be millions."""
+    speak(settings)
     with opened(settings) as repository:
         entries = show(repository, repository.find(None, arguments.snapshot), arguments.path)
         if arguments.json:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from typing import Any
 
-from backupd.cli.output import print_json, print_table, say
+from backupd.cli.output import print_json, print_table, say, speak
 from backupd.cli.words import relative, size
 from backupd.errors import BackupdError, PartFailed
 from backupd.operations.collapse import hint
@@ -17,6 +17,7 @@ from backupd.wiring import opened
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """List snapshots; a damaged one is told and does not hide the others."""
+    speak(settings)
     damaged: list[BackupdError] = []
     with opened(settings) as repository:
         found = repository.history(arguments.host, arguments.volume, damaged=damaged.append)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,9 +25,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Check snapshots and tell each finding as soon as it is sure; `IntegrityError` where there are any."""
     speak(settings)
     report = _Json(_writer()) if arguments.json else _Text(_writer())
+    cancel = threading.Event()
     with (
-        opened(settings) as repository,
-        cancellable() as cancel,
+        opened(settings, cancel) as repository,
+        cancellable(cancel),
         shown("verify", things="chunks") as progress,
     ):
         verified = verify(

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from backupd import cron
-from backupd.cli.output import print_json, print_table, say
+from backupd.cli.output import print_json, print_table, say, speak
 from backupd.cli.words import when
 from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
@@ -29,6 +29,7 @@ class _Line:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """List the engine's volumes and how each is protected."""
+    speak(settings)
     with connected(settings) as engine:
         found = protections(settings, survey(engine))
     if arguments.unprotected:

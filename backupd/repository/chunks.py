@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
@@ -10,7 +11,7 @@ from backupd.repository.chunkkeys import chunk_of, stem_of
 from backupd.repository.codec import Codec
 from backupd.repository.condemned import Condemned
 from backupd.repository.known import Known
-from backupd.storage.base import Buffer, Storage
+from backupd.storage.base import CORES, Buffer, Storage
 
 __all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
 
@@ -38,6 +39,9 @@ class ChunkStore:
         self._codec = codec
         self._condemned = condemned or Condemned()
         self._known = known
+        # Threads that wait for the storage are many; of those that compute, more than cores only take memory.
+        self._computing = threading.BoundedSemaphore(CORES)
+        self.concurrency = max(storage.concurrency, CORES)
 
     @property
     def limit_bytes(self) -> int:
@@ -48,16 +52,22 @@ class ChunkStore:
         """The same chunks for a writer: to it condemned keys are absent, and known ones there."""
         return ChunkStore(self._storage, self._codec, condemned, known)
 
-    def store(self, data: Buffer) -> StoredChunk:
-        """Have the storage hold this content; whether durably, its `flush` will tell."""
-        key = self._condemned.key_for(self._codec.identify(data), self._codec.suffix)
-        if self._is_there(key):
-            return StoredChunk(key, len(data), 0)
-        frame = self._codec.encode(data)
+    def store(self, data: Buffer, read: Callable[[], None] = lambda: None) -> StoredChunk:
+        """Have the storage hold this content; whether durably, its `flush` will tell.
+
+        `read` is called once, as soon as `data` is needed no more: before the storage is waited for.
+        """
+        size = len(data)
+        try:
+            key, frame = self._encoded(data)
+        finally:
+            read()
+        if frame is None:
+            return StoredChunk(key, size, 0)
         new = self._storage.put(key, frame)
         if self._known is not None:
             self._known.learn(key)
-        return StoredChunk(key, len(data), len(frame) if new else 0)
+        return StoredChunk(key, size, len(frame) if new else 0)
 
     def load(self, key: str) -> bytes:
         """The content of the chunk under `key`, or under another key of the same chunk.
@@ -95,6 +105,16 @@ class ChunkStore:
             for info in self._storage.list(f"{stem_of(chunk)}."):
                 if info.key != key and chunk_of(info.key) == chunk:
                     yield info.key
+
+    def _encoded(self, data: Buffer) -> tuple[str, bytes | None]:
+        """The key of this content, and its frame unless the storage has it."""
+        with self._computing:
+            chunk = self._codec.identify(data)
+        key = self._condemned.key_for(chunk, self._codec.suffix)
+        if self._is_there(key):
+            return key, None
+        with self._computing:
+            return key, self._codec.encode(data)
 
     def _is_there(self, key: str) -> bool:
         if self._known is None:

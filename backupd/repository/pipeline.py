@@ -1,4 +1,4 @@
-"""From a tar stream to stored chunks: one thread reads, one cuts, one for each core hashes and stores.
+"""From a tar stream to stored chunks: one thread reads, one cuts, many hash, compress and store.
 
 Memory is a fixed ring of buffers. While the reader fills one, chunks that are views into others are at work;
 what a window leaves uncut is copied into the head room of the next, so that a chunk is always one contiguous
@@ -8,7 +8,6 @@ view and its bytes are otherwise never copied.
 from __future__ import annotations
 
 import mmap
-import os
 import queue
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Protocol
 from backupd.errors import Interrupted
 from backupd.repository.chunker import CHUNK_MAX, Cutter
 from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.storage.base import CORES
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
@@ -38,6 +38,8 @@ class Pipeline:
     def __init__(self, chunks: ChunkStore, cutter: Cutter) -> None:
         self._chunks = chunks
         self._cutter = cutter
+        # Where more calls at once keep the storage busy than there are cores, they must not queue in a batch.
+        self._batch_bytes = BATCH_BYTES if chunks.concurrency <= CORES else 1
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._pending: deque[Future[list[StoredChunk]]] = deque()
@@ -54,7 +56,7 @@ class Pipeline:
         `at_end` is called in the reader's thread as soon as the stream has ended, while storing goes on. What
         the source, `at_end` or the storage raises ends the run, as does `cancel`, with `Interrupted`.
         """
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="pipeline") as pool:
+        with ThreadPoolExecutor(1 + self._chunks.concurrency, thread_name_prefix="pipeline") as pool:
             reader = pool.submit(self._read, source, at_end)
             try:
                 for buffer in iter(self._full.get, None):
@@ -97,8 +99,9 @@ class Pipeline:
         self._window, at, first, batch = buffer, 0, 0, []
         for end in self._cutter.cut(window, last=buffer.last):
             batch.append(window[at:end])
+            buffer.hold()
             at = end
-            if at - first >= BATCH_BYTES:
+            if at - first >= self._batch_bytes:
                 self._submit(batch, buffer, pool)
                 first, batch = at, []
         if batch:
@@ -106,13 +109,10 @@ class Pipeline:
         self._rest = window[at:]
 
     def _submit(self, batch: Sequence[memoryview], buffer: _Buffer, pool: ThreadPoolExecutor) -> None:
-        buffer.hold()
-        future = pool.submit(self._store, batch)
-        future.add_done_callback(lambda _: buffer.release())
-        self._pending.append(future)
+        self._pending.append(pool.submit(self._store, batch, buffer.release))
 
-    def _store(self, batch: Sequence[memoryview]) -> list[StoredChunk]:
-        return [self._chunks.store(data) for data in batch]
+    def _store(self, batch: Sequence[memoryview], read: Callable[[], None]) -> list[StoredChunk]:
+        return [self._chunks.store(data, read) for data in batch]
 
     def _settled(self) -> Iterator[StoredChunk]:
         while self._pending and self._pending[0].done():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -97,9 +96,10 @@ class SnapshotReader:
         """
         keys = islice(self.chunk_keys(), first, None if last is None else last + 1)
         pending: deque[Future[bytes]] = deque()
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 1, thread_name_prefix="fetch") as pool:
+        ahead = max(_AHEAD, self._chunks.concurrency)
+        with ThreadPoolExecutor(1 + self._chunks.concurrency, thread_name_prefix="fetch") as pool:
             try:
-                pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, _AHEAD))
+                pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, ahead))
                 while pending:
                     if cancel.is_set():
                         raise Interrupted(f"reading snapshot {self.manifest.snapshot} was told to stop")

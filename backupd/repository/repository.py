@@ -64,14 +64,19 @@ class Repository(Catalogue):
         With recipients or a passphrase it is encrypted, and its id_key is written to `keys.id_key_file`
         before anything is stored.
         """
-        if storage.exists(MARKER):
-            raise RepositoryError(f"{storage.location} is a repository already", hint="use it as it is")
+        cls.refuse_existing(storage)
         marker, id_key = new_marker(keys, location=storage.location)
         with _kept(id_key, keys):
             storage.put("README.txt", resources.files(__package__).joinpath("README.txt").read_bytes())
             storage.put(MARKER, marker)
             storage.flush()
         return cls.open(storage, keys)
+
+    @staticmethod
+    def refuse_existing(storage: Storage) -> None:
+        """`RepositoryError` where there is a repository."""
+        if storage.exists(MARKER):
+            raise RepositoryError(f"{storage.location} is a repository already", hint="use it as it is")
 
     @classmethod
     def open(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from backupd.errors import ObjectDamaged, ObjectNotFound, RepositoryError, StorageError
+from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound, RepositoryError, StorageError
 from backupd.progress import Progress, Tally
 from backupd.repository import index
 from backupd.repository.chunker import Cutter, require_native
@@ -75,7 +75,7 @@ class SnapshotWriter:
         if self._doubtful:  # collectors must go on waiting for it, or find out themselves what became of it
             return
         # A session that failed has ended too; where the storage fails, the first error is the one to tell.
-        with contextlib.suppress(StorageError) if error else contextlib.nullcontext():
+        with contextlib.suppress(StorageError, Interrupted) if error else contextlib.nullcontext():
             end(self._storage, self._session.name)
 
     def store(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
 Buffer = bytes | bytearray | memoryview
+
+CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,15 @@ class Storage(Protocol):
     `exists`, `get` and `open` see every object whose `put` returned, flushed or not.
     Safety: any method may be called from any thread. An object is never replaced by other bytes.
 
-    Every method raises `StorageError` where the storage fails, `StorageFull` where it has no room.
+    Every method raises `StorageError` where the storage fails, `StorageFull` where it has no room, and
+    `StorageUnavailable` where the same call may succeed in a moment.
     """
 
     location: str
     """What a person would call this storage: a directory, `s3://bucket/prefix`, `memory`."""
+
+    concurrency: int
+    """How many calls at once keep it busy; more of them only wait for each other."""
 
     def put(self, key: str, data: Buffer) -> bool:
         """Keep `data` under `key` unless something is there already; True where this call stored it.

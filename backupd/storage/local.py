@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
-from backupd.storage.base import Buffer, ObjectInfo
+from backupd.storage.base import CORES, Buffer, ObjectInfo
 from backupd.storage.commit import GroupCommit
 from backupd.storage.diskerrors import storage_errors, translated
 from backupd.storage.keys import check_key, is_key
@@ -36,6 +36,8 @@ class LocalStorage:
     processes the first to commit a key wins, and a `put` that had answered True by then keeps what the other
     one wrote. Only writers touch the directory beyond reading, so a read-only mount can be restored from.
     """
+
+    concurrency = CORES
 
     def __init__(
         self,

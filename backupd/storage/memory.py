@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
-from backupd.storage.base import Buffer, ObjectInfo
+from backupd.storage.base import CORES, Buffer, ObjectInfo
 from backupd.storage.keys import check_key
 
 
@@ -27,6 +27,7 @@ class MemoryStorage:
     """
 
     location = "memory"
+    concurrency = CORES
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from backupd.storage.base import Storage
 from backupd.storage.local import LocalStorage
 from backupd.storage.memory import MemoryStorage
+from backupd.storage.retry import RetryingStorage
 from tests.faults import FaultyStorage
+from tests.s3.account import Account
 
 Factory = Callable[[Path], Storage]
 
@@ -19,13 +22,25 @@ FACTORIES: dict[str, Factory] = {
     "local": LocalStorage,
     "local, no room for two": lambda path: LocalStorage(path, uncommitted_bytes=1),
     "memory": lambda path: MemoryStorage(),
+    "retrying memory": lambda path: RetryingStorage(MemoryStorage()),
     "faulty without a fault": lambda path: FaultyStorage(MemoryStorage()),
 }
 
 
-@pytest.fixture(params=FACTORIES.values(), ids=FACTORIES.keys())
+S3_FACTORIES: dict[str, Callable[[Account], Storage]] = {
+    "s3": lambda account: account.storage(),
+    "retrying faulty s3 with a prefix, in parts": lambda account: RetryingStorage(
+        FaultyStorage(account.storage(f"host/{uuid.uuid4()}", bucket=account.shared, part_bytes=5 << 20))
+    ),
+}
+
+
+@pytest.fixture(params=[*FACTORIES, *(pytest.param(name, marks=pytest.mark.s3) for name in S3_FACTORIES)])
 def factory(request: pytest.FixtureRequest) -> Factory:
-    return request.param
+    if request.param in FACTORIES:
+        return FACTORIES[request.param]
+    account = request.getfixturevalue("account")
+    return lambda path: S3_FACTORIES[request.param](account)
 
 
 @pytest.fixture

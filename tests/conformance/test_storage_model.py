@@ -6,6 +6,7 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -66,8 +67,11 @@ def machine(factory: Factory) -> type[RuleBasedStateMachine]:
     return AgainstDictionary
 
 
-def test_storage_behaves_as_a_dictionary_without_overwriting(factory: Factory) -> None:
+def test_storage_behaves_as_a_dictionary_without_overwriting(
+    factory: Factory, request: pytest.FixtureRequest
+) -> None:
     """Any sequence of calls answers as a plain dictionary would that keeps the first value of a key."""
+    examples = 8 if request.node.get_closest_marker("s3") else 40
     run_state_machine_as_test(
-        machine(factory), settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
+        machine(factory), settings=settings(max_examples=examples, stateful_step_count=30, deadline=None)
     )

@@ -16,7 +16,7 @@ from backupd.engine.client import Engine
 
 PATIENCE_SECONDS = 60
 _CONFIG = """
-storage = "{directory}/storage"
+storage = "{storage}"
 state_dir = "{directory}/state"
 instance = "{name}"
 host = "test"
@@ -37,8 +37,11 @@ enable = false
 class Program:
     """`backupd` with a repository, a state directory and an instance name of its own."""
 
-    def __init__(self, engine: Engine, directory: Path, *, socket: Path | None = None) -> None:
+    def __init__(
+        self, engine: Engine, directory: Path, *, socket: Path | None = None, storage: str | None = None
+    ) -> None:
         self.engine = engine
+        self._storage = storage or f"{directory}/storage"
         self._socket = socket or engine.socket
         self.name = f"backupd-test-{uuid.uuid4().hex[:8]}"
         self.directory = directory
@@ -47,7 +50,9 @@ class Program:
 
     def configure(self, rule: str) -> None:
         """Let the rule for the test's volumes say this, from the next process on."""
-        text = _CONFIG.format(directory=self.directory, name=self.name, socket=self._socket, rule=rule)
+        text = _CONFIG.format(
+            directory=self.directory, storage=self._storage, name=self.name, socket=self._socket, rule=rule
+        )
         self._config.write_text(text, encoding="utf-8")
 
     def add_settings(self, text: str) -> None:
@@ -86,17 +91,24 @@ class Program:
         label = f"{labels.INSTANCE}={self.name}"
         return list(self.engine.api.containers(all=True, filters={"label": [label]}))
 
-    def catch_helper(self) -> str:
-        """Wait for a helper that runs, and slow it down, so that its backup goes on until it is let go."""
+    def see_helper(self) -> str:
+        """Wait for a helper that runs on a volume; one without is asked for tar's version."""
         poll = threading.Event()
         for _ in range(PATIENCE_SECONDS * 100):
             for helper in self.helpers():
-                if helper["State"] == "running":
-                    # Not paused: an engine may take minutes to remove a paused container.
-                    self.engine.api.update_container(helper["Id"], cpu_period=1_000_000, cpu_quota=2_000)
+                if helper["State"] == "running" and any(
+                    each["Type"] == "volume" for each in helper["Mounts"]
+                ):
                     return str(helper["Id"])
             poll.wait(0.01)
         raise AssertionError("no helper was seen")
+
+    def catch_helper(self) -> str:
+        """Wait for a helper that runs, and slow it down, so that its backup goes on until it is let go."""
+        helper = self.see_helper()
+        # Not paused: an engine may take minutes to remove a paused container.
+        self.engine.api.update_container(helper, cpu_period=1_000_000, cpu_quota=2_000)
+        return helper
 
     def let_go(self, helper: str) -> None:
         """Give a helper that was caught its speed back."""
@@ -104,10 +116,11 @@ class Program:
 
 
 class Daemon:
-    """`backupd run`, and what it logs."""
+    """`backupd run`, or another command that goes on for a time, and what it logs."""
 
-    def __init__(self, program: Program) -> None:
-        self.process = subprocess.Popen(program.command("run"), stderr=subprocess.PIPE, env=os.environ)
+    def __init__(self, program: Program, *words: str) -> None:
+        command = program.command(*(words or ("run",)))
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ)
         self.lines: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._ended = False

@@ -81,6 +81,7 @@ class OwnView:
 
     def __init__(self, shared: MemoryStorage, pause: Callable[[str], None]) -> None:
         self.location = shared.location
+        self.concurrency = shared.concurrency
         self._shared = shared
         self._pause = pause
         self._staged: dict[str, bytes] = {}

@@ -166,7 +166,7 @@ def test_a_repository_that_is_not_encrypted_needs_no_pyrage(storage: Path) -> No
 def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """With `--json` standard output is one JSON value."""
     assert main(["init", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"storage", "id"}
+    assert set(json.loads(capsys.readouterr().out)) == {"storage", "id", "warnings"}
     assert main(["snapshots", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 

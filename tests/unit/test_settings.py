@@ -12,6 +12,7 @@ import pytest
 from backupd.errors import ConfigError
 from backupd.retention import Retention
 from backupd.settings import RuleSettings, Settings, load
+from backupd.storage.s3options import S3Options
 from backupd.volume import Policy, Rule
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -267,6 +268,37 @@ def test_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
         assert getattr(settings, section) == getattr(Settings(), section)
     for key in ("storage", "state_dir", "concurrency", "fifo_dir"):
         assert getattr(settings, key) == getattr(Settings(), key)
+
+
+def test_keys_of_s3_come_from_files_and_are_never_shown(config: Path, tmp_path: Path) -> None:
+    """I21: not in a representation, and not in the error of a value beside them."""
+    (tmp_path / "secret").write_text("very-secret\n")
+    environ = {"BACKUPD_S3__ACCESS_KEY": "AK", "BACKUPD_S3__SECRET_KEY_FILE": str(tmp_path / "secret")}
+    settings = load(config, environ | {"BACKUPD_S3__PATH_STYLE": "true"})
+    assert settings.s3.options == S3Options(access_key="AK", secret_key="very-secret", path_style=True)
+    assert "very-secret" not in f"{settings!r} {settings.s3.options!r}"
+    error = refused(config, environ | {"BACKUPD_S3__SSE_KEY_ID": "k"})
+    assert "sse_key_id belongs to" in error.message
+    assert "very-secret" not in f"{error.message} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('access_key = "AK"', "belong together"),
+        ('secret_key = "S"', "belong together"),
+        ('endpoint = "s3.example.org"', "should be an address"),
+        ('endpoint = "https://me:pw@s3.example.org"', "should be an address"),
+        ('storage_class = "DEEP_ARCHIVE"', "hours"),
+        ('sse = "AES128"', "aws:kms"),
+        ("connections = 0", "greater than or equal to 1"),
+        ('bucket = "b"', "unknown setting s3.bucket"),
+    ],
+)
+def test_settings_of_s3_that_make_no_sense_are_refused(config: Path, toml: str, said: str) -> None:
+    """Before anything is asked of a server."""
+    config.write_text(f"[s3]\n{toml}\n")
+    assert said in refused(config).message
 
 
 @pytest.mark.parametrize(
