@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, overload
 
 from backupd.errors import ConfigError, Undecryptable
+from backupd.storage.base import Buffer
 
 if TYPE_CHECKING:
     from backupd.repository.agefile import Opener, Output
@@ -109,7 +110,7 @@ def recipient_of(identity: str) -> str:
     return str(pyrage.x25519.Identity.from_str(identity).to_public())
 
 
-def encrypt(content: bytes, recipients: Sequence[Recipient]) -> tuple[bytes, Identity | None]:
+def encrypt(content: bytes, recipients: Sequence[Recipient]) -> tuple[Buffer, Identity | None]:
     """An age file of `content` that each of the recipients opens, and its author where one can open it."""
     if native := _natives(recipients):
         from backupd.repository import agefile
@@ -133,7 +134,7 @@ def encrypt_stream(source: IO[bytes], out: Output, recipients: Sequence[Recipien
     return None
 
 
-def decrypt(sealed: bytes, identities: Sequence[Identity]) -> bytes:
+def decrypt(sealed: Buffer, identities: Sequence[Identity]) -> bytes:
     """What an age file holds; `Undecryptable` if none of the identities opens it, or if it is damaged."""
     if openers := _natives(identities):
         from backupd.repository import agefile
@@ -142,7 +143,7 @@ def decrypt(sealed: bytes, identities: Sequence[Identity]) -> bytes:
     import pyrage
 
     try:
-        content: bytes = pyrage.decrypt(sealed, [each.foreign for each in identities])
+        content: bytes = pyrage.decrypt(bytes(sealed), [each.foreign for each in identities])
     except pyrage.DecryptError as error:
         raise _undecryptable(error) from None
     return content
@@ -160,6 +161,18 @@ def decrypt_stream(source: IO[bytes], out: Output, identities: Sequence[Identity
         pyrage.decrypt_io(source, _Writer(out), [each.foreign for each in identities])
     except pyrage.DecryptError as error:
         raise _undecryptable(error) from None
+
+
+def holds(sealed: Buffer, content: bytes, identities: Sequence[Identity]) -> bool:
+    """Whether `decrypt` would return `content`."""
+    if openers := _natives(identities):
+        from backupd.repository import agefile
+
+        return agefile.holds(sealed, content, openers)
+    try:
+        return decrypt(sealed, identities) == content
+    except Undecryptable:
+        return False
 
 
 def encrypt_armored(content: bytes, recipients: Sequence[Recipient]) -> str:
@@ -200,15 +213,16 @@ def unwrap(sealed: str, passphrase: str) -> str:
     return content.decode("utf-8", "replace")
 
 
-def has_form(sealed: bytes, *, content_bytes: int, recipients: int) -> bool:
+def has_form(sealed: Buffer, *, content_bytes: int, recipients: int) -> bool:
     """Whether an age file has the length and as many stanzas as it must: all one sees without an identity."""
-    header = sealed.find(b"\n--- ")
-    begin = sealed.find(b"\n", header + 1) + 1
+    whole = bytes(sealed)
+    header = whole.find(b"\n--- ")
+    begin = whole.find(b"\n", header + 1) + 1
     if header < 0 or not begin:
         return False
     pieces = max(1, -(-content_bytes // _PIECE_BYTES))
-    stanzas = sum(sealed.count(stanza, 0, header) for stanza in _STANZAS)
-    return len(sealed) - begin == _NONCE_BYTES + content_bytes + pieces * _TAG_BYTES and stanzas == recipients
+    stanzas = sum(whole.count(stanza, 0, header) for stanza in _STANZAS)
+    return len(whole) - begin == _NONCE_BYTES + content_bytes + pieces * _TAG_BYTES and stanzas == recipients
 
 
 @overload

@@ -39,7 +39,7 @@ _HEADER = re.compile(
 )
 """The header as the specification's ABNF has it: the text that has a MAC, and the MAC."""
 
-Pieces = Iterable[tuple[Buffer, bool]]
+Parts = Iterable[tuple[Buffer, bool]]
 """Parts of a content or payload, and of each whether it is the last."""
 
 
@@ -114,10 +114,20 @@ class Author:
         return self._file_key
 
 
-def encrypt(content: Buffer, recipients: Sequence[Recipient]) -> tuple[bytes, Author]:
+def encrypt(content: Buffer, recipients: Sequence[Recipient]) -> tuple[bytearray, Author]:
     """An age file of `content` that each of the recipients opens, and its author."""
     file_key, header, author = _begin(recipients)
-    return b"".join((header, *_seal(file_key, _cut(memoryview(content), PIECE_BYTES)))), author
+    nonce, view = os.urandom(NONCE_BYTES), memoryview(content)
+    cipher, at = _cipher(file_key, nonce), len(header) + NONCE_BYTES
+    # Written in place: pieces that are joined later are copied twice, which costs more than the cipher.
+    sealed = bytearray(at + len(view) + max(1, -(-len(view) // PIECE_BYTES)) * TAG_BYTES)
+    sealed[:at] = header + nonce
+    out = memoryview(sealed)
+    for number, (piece, last) in enumerate(_cut(view, PIECE_BYTES)):
+        end = at + len(piece) + TAG_BYTES
+        cipher.encrypt_into(_piece_nonce(number, last), piece, None, out[at:end])
+        at = end
+    return sealed, author
 
 
 def encrypt_stream(source: IO[bytes], out: Output, recipients: Sequence[Recipient]) -> Author:
@@ -131,10 +141,20 @@ def encrypt_stream(source: IO[bytes], out: Output, recipients: Sequence[Recipien
 
 def decrypt(sealed: Buffer, openers: Sequence[Opener]) -> bytes:
     """What an age file holds; `Undecryptable` if none of them opens it, or if it is damaged."""
-    file_key, begin = _file_key(sealed, openers)
-    nonce, pieces = begin + NONCE_BYTES, PIECE_BYTES + TAG_BYTES
-    view = memoryview(sealed)
-    return b"".join(_open(file_key, view[begin:nonce], _cut(view[nonce:], pieces)))
+    return b"".join(_pieces(sealed, openers))
+
+
+def holds(sealed: Buffer, content: bytes, openers: Sequence[Opener]) -> bool:
+    """Whether `decrypt` would return `content`, found out piece by piece: whole copies would cost as much."""
+    at = 0
+    try:
+        for piece in _pieces(sealed, openers):
+            if piece != content[at : at + len(piece)]:
+                return False
+            at += len(piece)
+    except Undecryptable:
+        return False
+    return at == len(content)
 
 
 def decrypt_stream(source: IO[bytes], out: Output, openers: Sequence[Opener]) -> None:
@@ -148,6 +168,12 @@ def decrypt_stream(source: IO[bytes], out: Output, openers: Sequence[Opener]) ->
     nonce = source.read(NONCE_BYTES)
     for part in _open(file_key, nonce, _read(source, PIECE_BYTES + TAG_BYTES)):
         out.write(part)
+
+
+def _pieces(sealed: Buffer, openers: Sequence[Opener]) -> Iterator[bytes]:
+    file_key, begin = _file_key(sealed, openers)
+    nonce, view = begin + NONCE_BYTES, memoryview(sealed)
+    return _open(file_key, view[begin:nonce], _cut(view[nonce:], PIECE_BYTES + TAG_BYTES))
 
 
 def _begin(recipients: Sequence[Recipient]) -> tuple[bytes, bytes, Author]:
@@ -221,18 +247,18 @@ def _hkdf(key: bytes, *, salt: Buffer, label: bytes) -> bytes:
     return hmac.digest(hmac.digest(salt, key, "sha256"), label + b"\x01", "sha256")
 
 
-def _seal(file_key: bytes, pieces: Pieces) -> Iterator[bytes]:
+def _seal(file_key: bytes, pieces: Parts) -> Iterator[bytes]:
     """A new nonce, and each piece encrypted under it."""
     nonce = os.urandom(NONCE_BYTES)
     yield nonce
-    cipher = ChaCha20Poly1305(_hkdf(file_key, salt=nonce, label=b"payload"))
+    cipher = _cipher(file_key, nonce)
     for number, (piece, last) in enumerate(pieces):
         yield cipher.encrypt(_piece_nonce(number, last), piece, None)
 
 
-def _open(file_key: bytes, nonce: Buffer, pieces: Pieces) -> Iterator[bytes]:
+def _open(file_key: bytes, nonce: Buffer, pieces: Parts) -> Iterator[bytes]:
     """The content of each piece; `Undecryptable` where one is not the author's, or not in its place."""
-    cipher = ChaCha20Poly1305(_hkdf(file_key, salt=nonce, label=b"payload"))
+    cipher = _cipher(file_key, nonce)
     for number, (piece, last) in enumerate(pieces):
         if len(piece) < TAG_BYTES or (number and len(piece) == TAG_BYTES):
             raise Undecryptable("file is cut short, or ends in an empty piece")
@@ -240,6 +266,10 @@ def _open(file_key: bytes, nonce: Buffer, pieces: Pieces) -> Iterator[bytes]:
             yield cipher.decrypt(_piece_nonce(number, last), piece, None)
         except InvalidTag:
             raise Undecryptable(f"decryption error in piece {number}") from None
+
+
+def _cipher(file_key: bytes, nonce: Buffer) -> ChaCha20Poly1305:
+    return ChaCha20Poly1305(_hkdf(file_key, salt=nonce, label=b"payload"))
 
 
 def _piece_nonce(number: int, last: bool) -> bytes:

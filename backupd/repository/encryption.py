@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 from backupd.errors import KeyMissing, ObjectDamaged, Undecryptable
 from backupd.repository import age
 from backupd.repository.age import Identity, Recipient
+from backupd.storage.base import Buffer
 
 if TYPE_CHECKING:
     from backupd.repository.agefile import Output
@@ -45,7 +46,7 @@ class Encryption:
         """The key for one purpose."""
         return derive(self._id_key, purpose)
 
-    def encrypt(self, content: bytes) -> bytes:
+    def encrypt(self, content: bytes) -> Buffer:
         """An age file of `content` to all recipients, decrypted and compared before it is returned.
 
         An identity opens it if there is one, else its author. A recipient of ssh's leaves no author: then,
@@ -53,7 +54,7 @@ class Encryption:
         """
         sealed, author = age.encrypt(content, self._to)
         openers = self._openers(author)
-        if not (_opens_to(sealed, content, openers) if openers else self._has_form(sealed, content)):
+        if not (age.holds(sealed, content, openers) if openers else self._has_form(sealed, content)):
             raise ObjectDamaged(_CIPHER_FAILED, hint=_CIPHER_HINT)
         return sealed
 
@@ -111,7 +112,7 @@ class Encryption:
     def _openers(self, author: Identity | None) -> list[Identity]:
         return self._identities or ([author] if author else [])
 
-    def _has_form(self, sealed: bytes, content: bytes) -> bool:
+    def _has_form(self, sealed: Buffer, content: bytes) -> bool:
         return age.has_form(sealed, content_bytes=len(content), recipients=len(self._to))
 
 
@@ -136,13 +137,6 @@ def derive(id_key: bytes, purpose: str) -> bytes:
     return hmac.digest(id_key, f"backupd {purpose}".encode("ascii"), "sha256")
 
 
-def _opens_to(sealed: bytes, content: bytes, openers: Sequence[Identity]) -> bool:
-    try:
-        return age.decrypt(sealed, openers) == content
-    except Undecryptable:
-        return False
-
-
 def _stream_opens_to(sealed: IO[bytes], content: IO[bytes], openers: Sequence[Identity]) -> bool:
     opened, expected = _Digest(), _Digest()
     try:
@@ -160,7 +154,7 @@ def _prove_cipher(recipients: Sequence[Recipient]) -> None:
     if not all(each.native for each in recipients):
         to, identity = replace(to, native=None), replace(identity, native=None)
     content = bytes(range(256)) * 512
-    if not _opens_to(age.encrypt(content, [to])[0], content, [identity]):
+    if not age.holds(age.encrypt(content, [to])[0], content, [identity]):
         raise ObjectDamaged(
             "age does not decrypt what it encrypted", hint="suspect this machine's memory or processor"
         )
