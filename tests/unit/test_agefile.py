@@ -84,13 +84,14 @@ def test_what_age_encrypted_we_open(vector: dict[str, str]) -> None:
     assert agefile.decrypt(sealed, [OUR_KEY]).decode() == vector["content"]
 
 
-def test_nothing_is_ever_used_twice() -> None:
+@pytest.mark.parametrize("encrypt", [agefile.encrypt, to_file])
+def test_nothing_is_ever_used_twice(encrypt: Callable[..., tuple[bytes, agefile.Author]]) -> None:
     """File key, share and nonce: of equal contents no two files have a part in common."""
-    files = [bytes(agefile.encrypt(b"same", [OURS, OURS])[0]) for _ in range(20)]
-    lines = [line for sealed in files for line in sealed.split(b"\n--- ")[0].splitlines()[1:]]
-    payloads = [sealed[-36:] for sealed in files]
-    assert len({*lines}) == 80
-    assert len({part for each in payloads for part in (each[:16], each[16:20], each[20:])}) == 60
+    made = [encrypt(b"same", [OURS, OURS]) for _ in range(20)]
+    headers, payloads = zip(*(bytes(sealed).split(b"\n--- ", 1) for sealed, _ in made), strict=True)
+    assert len({line for header in headers for line in header.splitlines()[1:]}) == 80
+    assert len({payload[-36:-20] for payload in payloads}) == 20
+    assert len({author._file_key for _, author in made}) == 20
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ BAD = {
     "x25519_low_order": Forger(share=b"\x01" + bytes(31)),
     "x25519_short_share": Forger(share=bytes(31)),
     "x25519_long_share": Forger(share=b"\x09" + bytes(32)),
-    "x25519_long_file_key": Forger(file_key=b"a file key of 32 bytes, that long"[:32]),
+    "x25519_long_file_key": Forger(file_key=b"a file key of 24 bytes!!"),
     "x25519_not_canonical_share": Forger(stanza=lines(lambda head, body: spare_bit(head) + body)),
     "x25519_not_canonical_body": Forger(stanza=lines(lambda head, body: head + spare_bit(body))),
     "x25519_lowercase": Forger(kind=b"x25519"),
