@@ -20,6 +20,7 @@
     │   ├── RepositoryUnsupported
     │   ├── KeyMissing                     encrypted, and the key for this is not here
     │   ├── WrongKey
+    │   ├── Undecryptable                  no age file that keys here open; told as one of the others
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
@@ -121,6 +122,10 @@ class KeyMissing(RepositoryError):
 
 class WrongKey(RepositoryError):
     """A key that is here does not belong to the repository."""
+
+
+class Undecryptable(RepositoryError):
+    """The bytes are no age file that these identities or this passphrase open."""
 
 
 class SnapshotNotFound(RepositoryError):

@@ -39,7 +39,7 @@ class Codec:
         """The id of a chunk of this content."""
         return hashlib.sha256(data).hexdigest()
 
-    def encode(self, data: Buffer) -> bytes:
+    def encode(self, data: Buffer) -> Buffer:
         """The frame that holds `data`, decoded and compared, so that no fault of a compressor is stored."""
         frame = self._local.compressor.compress(data)
         # Comparing bytes with a memoryview goes item by item; the copy and memcmp are ten times as fast.

@@ -7,11 +7,16 @@ import hmac
 import re
 import shutil
 from collections.abc import Sequence
-from typing import IO
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING
 
-from backupd.errors import KeyMissing, ObjectDamaged
+from backupd.errors import KeyMissing, ObjectDamaged, Undecryptable
 from backupd.repository import age
-from backupd.repository.age import Identity, Output, Undecryptable
+from backupd.repository.age import Identity, Recipient
+from backupd.storage.base import Buffer
+
+if TYPE_CHECKING:
+    from backupd.repository.agefile import Output
 
 _MAC = re.compile(rb',"mac":"([0-9a-f]{64})"}')
 _MAC_BYTES = len(b',"mac":""}') + 64
@@ -35,30 +40,32 @@ class Encryption:
         self._id_key = id_key
         self._identities = list(identities)
         if not identities:
-            _prove_cipher()
+            _prove_cipher(self._to)
 
     def derive(self, purpose: str) -> bytes:
         """The key for one purpose."""
         return derive(self._id_key, purpose)
 
-    def encrypt(self, content: bytes) -> bytes:
-        """An age file of `content` to all recipients, decrypted and compared where an identity is at hand.
+    def encrypt(self, content: bytes) -> Buffer:
+        """An age file of `content` to all recipients, decrypted and compared before it is returned.
 
-        Without one only the age file's form can be checked, which a fault of the cipher may pass.
+        An identity opens it if there is one, else its author. A recipient of ssh's leaves no author: then,
+        without an identity, only the age file's form can be checked, which a fault of the cipher may pass.
         """
-        sealed = age.encrypt(content, self._to)
-        if not (self._opens_to(sealed, content) if self._identities else self._has_form(sealed, content)):
+        sealed, author = age.encrypt(content, self._to)
+        openers = self._openers(author)
+        if not (age.holds(sealed, content, openers) if openers else self._has_form(sealed, content)):
             raise ObjectDamaged(_CIPHER_FAILED, hint=_CIPHER_HINT)
         return sealed
 
     def encrypt_stream(self, source: IO[bytes], out: IO[bytes]) -> None:
-        """Like `encrypt`, from the rest of a file to an empty one; where an identity is at hand, compared."""
+        """Like `encrypt`, from the rest of a file to an empty one; where nobody can open it, not compared."""
         begin = source.tell()
-        age.encrypt_stream(source, out, self._to)
-        if self._identities:
+        openers = self._openers(age.encrypt_stream(source, out, self._to))
+        if openers:
             source.seek(begin)
             out.seek(0)
-            if not self._stream_opens_to(out, source):
+            if not _stream_opens_to(out, source, openers):
                 raise ObjectDamaged(_CIPHER_FAILED, hint=_CIPHER_HINT)
 
     def decrypt(self, sealed: bytes, *, key: str) -> bytes:
@@ -107,22 +114,10 @@ class Encryption:
     def _mac(self, purpose: str, body: bytes) -> bytes:
         return hmac.digest(self.derive(purpose), body, "sha256").hex().encode("ascii")
 
-    def _opens_to(self, sealed: bytes, content: bytes) -> bool:
-        try:
-            return age.decrypt(sealed, self._identities) == content
-        except Undecryptable:
-            return False
+    def _openers(self, author: Identity | None) -> list[Identity]:
+        return self._identities or ([author] if author else [])
 
-    def _stream_opens_to(self, sealed: IO[bytes], content: IO[bytes]) -> bool:
-        opened, expected = _Digest(), _Digest()
-        try:
-            age.decrypt_stream(sealed, opened, self._identities)
-        except Undecryptable:
-            return False
-        shutil.copyfileobj(content, expected)
-        return opened.hash.digest() == expected.hash.digest()
-
-    def _has_form(self, sealed: bytes, content: bytes) -> bool:
+    def _has_form(self, sealed: Buffer, content: bytes) -> bool:
         return age.has_form(sealed, content_bytes=len(content), recipients=len(self._to))
 
 
@@ -147,12 +142,24 @@ def derive(id_key: bytes, purpose: str) -> bytes:
     return hmac.digest(id_key, f"backupd {purpose}".encode("ascii"), "sha256")
 
 
-def _prove_cipher() -> None:
+def _stream_opens_to(sealed: IO[bytes], content: IO[bytes], openers: Sequence[Identity]) -> bool:
+    opened, expected = _Digest(), _Digest()
+    try:
+        age.decrypt_stream(sealed, opened, openers)
+    except Undecryptable:
+        return False
+    shutil.copyfileobj(content, expected)
+    return opened.hash.digest() == expected.hash.digest()
+
+
+def _prove_cipher(recipients: Sequence[Recipient]) -> None:
     """`ObjectDamaged` unless this machine decrypts what it encrypts, to a key made for this and forgotten."""
     secret, public = age.new_identity()
+    to, (identity,) = age.recipient(public), age.identities(secret.encode(), name="")
+    if not all(each.native for each in recipients):
+        to, identity = replace(to, native=None), replace(identity, native=None)
     content = bytes(range(256)) * 512
-    sealed = age.encrypt(content, [age.recipient(public)])
-    if age.decrypt(sealed, age.identities(secret.encode(), name="")) != content:
+    if not age.holds(age.encrypt(content, [to])[0], content, [identity]):
         raise ObjectDamaged(
             "age does not decrypt what it encrypted", hint="suspect this machine's memory or processor"
         )

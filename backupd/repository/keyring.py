@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from backupd.errors import KeyMissing, RepositoryUnsupported, WrongKey
+from backupd.errors import KeyMissing, RepositoryUnsupported, Undecryptable, WrongKey
 from backupd.repository import age
-from backupd.repository.age import Identity, Undecryptable
+from backupd.repository.age import Identity
 from backupd.repository.encryption import Encryption, derive
 from backupd.repository.keys import Keys, id_key_text, read_id_key
 
@@ -41,13 +41,13 @@ def lock(keys: Keys, *, location: str) -> tuple[Encryption, bytes, dict[str, Any
         recipients.append(public)
     recipients = list(dict.fromkeys(recipients))
     id_key = secrets.token_bytes(32)
-    sealed = age.encrypt(id_key_text(id_key), [age.recipient(text) for text in recipients], armored=True)
+    sealed = age.encrypt_armored(id_key_text(id_key), [age.recipient(text) for text in recipients])
     if identities:
-        _open(sealed.decode("ascii"), identities, f"the identity in {keys.identity_file}", location)
+        _open(sealed, identities, f"the identity in {keys.identity_file}", location)
     stated = {
         "scheme": _SCHEME,
         "recipients": recipients,
-        "id_key": sealed.decode("ascii"),
+        "id_key": sealed,
         "identity": wrapped,
         "check": derive(id_key, "check").hex(),
     }
@@ -93,7 +93,7 @@ def _read(stated: object, location: str) -> _Lock:
 
 def _open(sealed: str, identities: Sequence[Identity], what: str, location: str) -> bytes:
     try:
-        id_key = read_id_key(age.decrypt(sealed.encode(), identities))
+        id_key = read_id_key(age.decrypt_armored(sealed, identities))
     except Undecryptable:
         id_key = None
     if id_key is None:

@@ -30,10 +30,10 @@ class SealedCodec(Codec):
         keyed.update(data)
         return keyed.hexdigest()
 
-    def encode(self, data: Buffer) -> bytes:
+    def encode(self, data: Buffer) -> Buffer:
         """The age file that holds `data`; `Codec.encode` and `Encryption.encrypt` say what is compared."""
         frame = super().encode(data)
-        return self._encryption.encrypt(padding_frame(len(frame)) + frame)
+        return self._encryption.encrypt(b"".join((padding_frame(len(frame)), frame)))
 
     def decode(self, frame: Buffer, *, chunk: str, key: str) -> bytes:
         """The content of the chunk of id `chunk`, kept under `key`; `ObjectDamaged` if it is not that."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hmac
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import count
 
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.errors import ObjectDamaged
-from backupd.repository import age, codec
+from backupd.repository import age, agefile, codec
 from backupd.repository.codec import CHUNK_LIMIT_BYTES, Codec
 from backupd.repository.encryption import Encryption
 from backupd.repository.padding import after_padding, padding_frame, padme
@@ -25,7 +27,9 @@ SECRET, PUBLIC = age.new_identity()
 ID_KEY = bytes(range(32))
 SEALED_BY = Encryption("memory", [PUBLIC], ID_KEY, age.identities(SECRET.encode(), name="test"))
 SEALED = SealedCodec(SEALED_BY)
-WRITING = SealedCodec(Encryption("memory", [PUBLIC], ID_KEY, []))
+WRITING_BY = Encryption("memory", [PUBLIC], ID_KEY, [])
+WRITING = SealedCodec(WRITING_BY)
+SSH_PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK5QfQ0ZhJQyIYKvjmqHYR3mIGWx438vRyxyE4q8P2Y9"
 _ENCRYPT = age.encrypt
 encode = CODEC.encode
 
@@ -77,47 +81,108 @@ def test_sealed_frames_are_zstd_for_everybody() -> None:
         assert stream.read() == b"some content" * 2
 
 
-def _another_content(content: bytes, to: list[age.Recipient]) -> bytes:
-    return _ENCRYPT(bytes([content[0] ^ 1]) + content[1:], to)
+def _flipped(content: bytes) -> bytes:
+    return bytes([content[0] ^ 1]) + content[1:]
 
 
-def _cut_short(content: bytes, to: list[age.Recipient]) -> bytes:
-    return _ENCRYPT(content, to)[:-1]
+def _faulty(function: Callable[..., bytes], at: int) -> Callable[..., bytes]:
+    """The function, but for its call of that number, which gets one bit wrong."""
+    calls = count()
+
+    def called(*given: object, **named: object) -> bytes:
+        result = function(*given, **named)
+        return _flipped(result) if next(calls) == at else result
+
+    return called
 
 
-def _one_recipient_more(content: bytes, to: list[age.Recipient]) -> bytes:
-    return _ENCRYPT(content, [*to, age.recipient(age.new_identity()[1])])
+def _cut_wrong(content: memoryview, size: int) -> Iterator[tuple[bytes, bool]]:
+    """One piece: what is to be encrypted with a bit flipped, what was encrypted as it is."""
+    yield (_flipped(bytes(content)) if size == agefile.PIECE_BYTES else bytes(content)), True
 
 
+@pytest.mark.parametrize("writer", [SEALED, WRITING], ids=["identity", "author"])
 @pytest.mark.parametrize(
-    ("fault", "writer"),
+    ("name", "call"),
     [
-        (_another_content, SEALED),
-        (_cut_short, SEALED),
-        (_cut_short, WRITING),
-        (_one_recipient_more, WRITING),
+        ("_exchange", 0),
+        ("_wrap_key", 0),
+        ("_hkdf", 0),  # the key that wraps the file key
+        ("_hkdf", 1),  # the key of the MAC
+        ("_hkdf", 2),  # the key of the payload
+        ("_mac", 0),
+        ("_base64", 0),  # the share
+        ("_base64", 1),  # the wrapped file key
+        ("_piece_nonce", 0),
+        ("_cut", 0),  # the content
     ],
 )
 def test_a_ciphers_fault_is_never_stored(
-    monkeypatch: pytest.MonkeyPatch, fault: Callable[..., bytes], writer: SealedCodec
+    monkeypatch: pytest.MonkeyPatch, name: str, call: int, writer: SealedCodec
 ) -> None:
-    """R5: with an identity what is in it is compared; without one, as much as the form of the file shows."""
+    """R5: with an identity and without one, wherever a bit flips while an age file is made."""
+    writer.encode(b"some content")
+    faulty = _cut_wrong if name == "_cut" else _faulty(getattr(agefile, name), call)
+    monkeypatch.setattr(agefile, name, faulty)
+    with pytest.raises(ObjectDamaged, match="does not decrypt"):
+        writer.encode(b"some content")
+
+
+@pytest.mark.parametrize("writer", [SEALED, WRITING], ids=["identity", "author"])
+def test_a_share_that_is_not_that_of_its_secret_is_never_stored(
+    monkeypatch: pytest.MonkeyPatch, writer: SealedCodec
+) -> None:
+    """R5: the file key would be wrapped as it should be, and nobody could ever unwrap it."""
+    generate = X25519PrivateKey.generate
+
+    class Faulty:
+        def __init__(self) -> None:
+            own, other = generate(), generate()
+            self.exchange, self.private_bytes_raw = own.exchange, own.private_bytes_raw
+            self.public_key = other.public_key
+
+    class Keys:
+        generate = Faulty
+        from_private_bytes = X25519PrivateKey.from_private_bytes
+
+    monkeypatch.setattr(agefile, "X25519PrivateKey", Keys)
+    monkeypatch.setattr(agefile, "_exchange", lambda key, public: key.exchange(public))
+    with pytest.raises(ObjectDamaged, match="does not decrypt"):
+        writer.encode(b"some content")
+
+
+def _cut_short(content: bytes, to: list[age.Recipient]) -> tuple[bytes, None]:
+    return bytes(_ENCRYPT(content, to)[0][:-1]), None
+
+
+def _one_recipient_more(content: bytes, to: list[age.Recipient]) -> tuple[bytes, None]:
+    return bytes(_ENCRYPT(content, [*to, age.recipient(age.new_identity()[1])])[0]), None
+
+
+@pytest.mark.parametrize("fault", [_cut_short, _one_recipient_more])
+def test_without_an_author_the_form_is_checked(
+    monkeypatch: pytest.MonkeyPatch, fault: Callable[..., tuple[bytes, None]]
+) -> None:
+    """R5: to a key of ssh, and with no identity: as much as the form of the file shows."""
+    writer = SealedCodec(Encryption("memory", [PUBLIC, SSH_PUBLIC], ID_KEY, []))
+    writer.encode(b"some content")
     monkeypatch.setattr(age, "encrypt", fault)
     with pytest.raises(ObjectDamaged, match="does not decrypt"):
         writer.encode(b"some content")
 
 
-def test_a_ciphers_fault_in_a_stream_is_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", [SEALED_BY, WRITING_BY], ids=["identity", "author"])
+def test_a_ciphers_fault_in_a_stream_is_never_stored(monkeypatch: pytest.MonkeyPatch, by: Encryption) -> None:
     """R5: the index is decrypted and compared as well."""
     encrypt = age.encrypt_stream
 
-    def faulty(source: BytesIO, out: BytesIO, to: list[age.Recipient]) -> None:
-        encrypt(BytesIO(source.read().replace(b"some", b"same")), out, to)
+    def faulty(source: BytesIO, out: BytesIO, to: list[age.Recipient]) -> age.Identity | None:
+        return encrypt(BytesIO(source.read().replace(b"some", b"same")), out, to)
 
-    SEALED_BY.encrypt_stream(BytesIO(b"some content"), BytesIO())
+    by.encrypt_stream(BytesIO(b"some content"), BytesIO())
     monkeypatch.setattr(age, "encrypt_stream", faulty)
     with pytest.raises(ObjectDamaged, match="does not decrypt"):
-        SEALED_BY.encrypt_stream(BytesIO(b"some content"), BytesIO())
+        by.encrypt_stream(BytesIO(b"some content"), BytesIO())
 
 
 @pytest.mark.parametrize("first", [0, 3])
@@ -131,9 +196,13 @@ def test_only_a_skippable_frame_is_padding(first: int) -> None:
 
 def test_a_machine_that_cannot_decrypt_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """R5: who has no identity tries the cipher on a key of its own before the first write."""
-    monkeypatch.setattr(age, "decrypt", lambda *_: b"wrong")
+    monkeypatch.setattr(agefile, "_pieces", lambda *_: iter([b"wrong"]))
+    Encryption("memory", [SSH_PUBLIC], ID_KEY, [])
     with pytest.raises(ObjectDamaged, match="does not decrypt"):
         Encryption("memory", [PUBLIC], ID_KEY, [])
+    monkeypatch.setattr(age, "decrypt", lambda *_: b"wrong")
+    with pytest.raises(ObjectDamaged, match="does not decrypt"):
+        Encryption("memory", [SSH_PUBLIC], ID_KEY, [])
 
 
 def test_a_frame_states_its_size_and_has_a_checksum() -> None:

@@ -120,19 +120,23 @@ def _invalid_encrypted() -> list[dict[str, str]]:
         "wrong checksum": whole[:-1] + bytes([whole[-1] ^ 1]),
         "a bomb": padding_frame(300) + zstandard.compress(bytes(9 * 1024 * 1024)),
     }
-    sealed = age.encrypt(whole, to)
+    sealed = _sealed(whole, to)
     outside = {
         "no age file": whole,
         "nothing": b"",
         "cut short": sealed[:-1],
         "a byte more": sealed + b"\0",
         "a header alone": sealed[: sealed.index(b"\n--- ") + 49],
-        "to somebody else": age.encrypt(whole, [age.recipient(age.new_identity()[1])]),
+        "to somebody else": _sealed(whole, [age.recipient(age.new_identity()[1])]),
         "to a passphrase": age.wrap("one", (ENCRYPTED / "passphrase").read_text().strip()).encode(),
-        "in armor of another": age.encrypt(b"one", to, armored=True),
+        "in armor of another": age.encrypt_armored(b"one", to).encode(),
     }
-    objects = {case: age.encrypt(content, to) for case, content in inside.items()} | outside
+    objects = {case: _sealed(content, to) for case, content in inside.items()} | outside
     return [{"case": case, "object": base64.b64encode(content).decode()} for case, content in objects.items()]
+
+
+def _sealed(content: bytes, to: list[age.Recipient]) -> bytes:
+    return bytes(age.encrypt(content, to)[0])
 
 
 def _invalid() -> list[dict[str, str]]:
