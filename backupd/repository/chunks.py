@@ -106,7 +106,7 @@ class ChunkStore:
                 if info.key != key and chunk_of(info.key) == chunk:
                     yield info.key
 
-    def _encoded(self, data: Buffer) -> tuple[str, bytes | None]:
+    def _encoded(self, data: Buffer) -> tuple[str, Buffer | None]:
         """The key of this content, and its frame unless the storage has it."""
         with self._computing:
             chunk = self._codec.identify(data)
