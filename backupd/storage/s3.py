@@ -19,6 +19,7 @@ from botocore.handlers import add_expect_header
 from botocore.response import StreamingBody
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
+from backupd.storage.allocator import give_back_large_blocks
 from backupd.storage.base import Buffer, ObjectInfo
 from backupd.storage.keys import check_key, is_key
 from backupd.storage.s3errors import s3_errors, status_of, stored_unless_taken
@@ -65,6 +66,7 @@ class S3Storage:
         self._part_bytes = part_bytes
         self._leftover: timedelta | None = leftover
         self._lock = threading.Lock()
+        give_back_large_blocks()
         with self._errors("set up the client"):
             self._client = connect(options)
 
