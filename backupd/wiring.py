@@ -24,6 +24,7 @@ from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
 from backupd.repository import Repository
 from backupd.settings import Settings
+from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
 from backupd.volume import Protection, resolve
@@ -46,9 +47,21 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
 
     Once `cancel` is set nobody waits for a storage that does not answer.
     """
-    storage = open_storage(settings.storage, settings.s3.options, cancel=cancel, on_retry=_tell_retry)
-    with closing(storage):
-        yield Repository.open(storage, settings.keys)
+    with (
+        closing(
+            open_storage(settings.storage, settings.s3.options, cancel=cancel, on_retry=_tell_retry)
+        ) as storage,
+        closing(
+            Repository.open(
+                storage,
+                settings.keys,
+                remote=not isinstance(storage, LocalStorage),
+                caches=settings.state_dir / "cache",
+                note=log.debug,
+            )
+        ) as repository,
+    ):
+        yield repository
 
 
 @contextmanager

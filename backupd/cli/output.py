@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from backupd import logs
 from backupd.errors import Interrupted, UsageError
 from backupd.settings import Settings
-
-# Where nobody looks at a terminal, lines stay whole for grep.
-_PIPE_COLUMNS = 1000
 
 
 def print_table(
@@ -23,27 +22,26 @@ def print_table(
     right: Sequence[str] = (),
     whole: Sequence[str] = (),
 ) -> None:
-    """Print rows under their column names: in `right` aligned to the right, in `whole` never broken."""
-    # Not above: most commands draw no table, and rich takes a tenth of a second to come.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print rows under their column names: in `right` aligned to the right, in `whole` never broken.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in columns:
-        table.add_column(
-            name, justify="right" if name in right else "left", no_wrap=name in whole, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
-    console.print(table)
+    Where nobody looks at a terminal, lines stay whole for grep, however long they are.
+    """
+    table = [tuple(_printable(cell) for cell in row) for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if room is None or (sum(widths) + 2 * len(widths) <= room and all(map(str.isascii, chain(*table)))):
+        _print_plain(table, widths, [name in right for name in columns])
+    else:
+        _print_folded(table, right, whole)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Print one JSON value; of a list, each item on a line of its own."""
+    if isinstance(value, list) and value:
+        text = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+    else:
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def say(text: str) -> None:
@@ -69,3 +67,36 @@ def confirm(names: Sequence[str], *, yes: bool) -> None:
         sys.stderr.flush()
         if sys.stdin.readline().strip() != name:
             raise Interrupted("not confirmed, nothing was changed")
+
+
+def _printable(cell: str) -> str:
+    return (
+        cell
+        if cell.isprintable()
+        else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cell)
+    )
+
+
+def _print_plain(table: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool]) -> None:
+    align = [str.rjust if to_right else str.ljust for to_right in right]
+    rule = ["─" * width for width in widths]
+    for row in (table[0], rule, *table[1:]):
+        cells = (pad(cell, width) for pad, cell, width in zip(align, row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _print_folded(table: Sequence[Sequence[str]], right: Sequence[str], whole: Sequence[str]) -> None:
+    # Not above: most commands need none of this, and rich takes a tenth of a second to come.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in table[0]:
+        drawn.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name in whole, overflow="fold"
+        )
+    for row in table[1:]:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from datetime import datetime, time
 from pathlib import Path
@@ -56,6 +57,17 @@ def moment(text: str) -> datetime:
     if len(text) <= len("2026-11-23"):
         value = datetime.combine(value.date(), time.max)
     return value.astimezone()
+
+
+def share(text: str) -> float:
+    """A share as people write it, `5%`, between 0 (left out) and 1."""
+    number = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) *%", text)
+    value = float(number[1]) / 100 if number else 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no share; write it like --read-data=5%, and volumes before it"
+        )
+    return value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -158,6 +170,21 @@ def _forget(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("volumes", nargs="*", metavar="VOLUME", help="only the snapshots of these volumes")
+    command.add_argument("--host", metavar="H", help="only those of this host")
+    command.add_argument(
+        "--read-data",
+        nargs="?",
+        type=share,
+        const=1.0,
+        default=0.0,
+        metavar="N%",
+        help="read every chunk and check its hash, or so much of the data, what was read longest ago first",
+    )
+    _json(command)
+
+
 def _prune(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
@@ -217,6 +244,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd export 20261123T0200 -o shop.tar\n"
         "backupd export 20261123T0200 etc/app.conf -o -",
         _export,
+    ),
+    "verify": (
+        "prove that snapshots are whole: chunks, chunk lists, indexes",
+        "backupd verify\nbackupd verify shop_postgres_data --read-data\nbackupd verify --read-data=5%",
+        _verify,
     ),
     "forget": (
         "delete the snapshots that retention does not keep; never a volume's last good one",

@@ -44,12 +44,12 @@ def _line(entry: IndexEntry) -> str:
     mode = stat.filemode(_KINDS.get(entry.type, stat.S_IFREG) | entry.mode)
     time = datetime.fromtimestamp(entry.mtime // 1_000_000_000).astimezone()
     arrow = {"symlink": " -> ", "hardlink": " link to "}.get(entry.type)
-    target = f"{arrow}{_printable(entry.target)}" if arrow else ""
+    target = f"{arrow}{printable(entry.target)}" if arrow else ""
     owner = f"{entry.uid}:{entry.gid}"
-    return f"{mode} {owner:>11} {entry.size:>12} {time:%Y-%m-%d %H:%M:%S} {_printable(entry.path)}{target}"
+    return f"{mode} {owner:>11} {entry.size:>12} {time:%Y-%m-%d %H:%M:%S} {printable(entry.path)}{target}"
 
 
-def _printable(name: bytes) -> str:
+def printable(name: bytes) -> str:
     """A name on one line: what would move a terminal's cursor is escaped, as are bytes that are not UTF-8."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

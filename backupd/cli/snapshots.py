@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backupd.cli.output import print_json, print_table, say, speak
-from backupd.cli.words import size, when
+from backupd.cli.words import relative, size
 from backupd.errors import BackupdError, PartFailed
 from backupd.operations.collapse import hint
 from backupd.repository.history import Entry
@@ -52,7 +52,7 @@ def _cells(entry: Entry, now: datetime) -> tuple[str, ...]:
         manifest.snapshot,
         manifest.host,
         manifest.volume.name,
-        when(manifest.started, now),
+        relative(manifest.started, now),
         size(manifest.bytes.tar),
         size(manifest.bytes.stored),
         str(sum(manifest.members.values())),

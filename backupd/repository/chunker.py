@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
 
 from backupd.errors import BackupdError, StreamRejected
-from backupd.repository.tarstream import BLOCK, Member, is_trailer, padding, read_head
+from backupd.repository.tarstream import BLOCK, padding
+from backupd.repository.walk import KIB, Large, Listing, Walk, walk
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its fallback to pure Python, which is refused below
     import pyfastcdc
 
-KIB = 1024
-LARGE = 256 * KIB
 PAGE_CHUNK = 256 * KIB
-GROUP_MIN, GROUP_MAX = 32 * KIB, 512 * KIB
-GROUP_CLOSE = 96 * KIB
 CDC_MIN, CDC_AVERAGE, CDC_MAX = 256 * KIB, 1024 * KIB, 4096 * KIB
 CHUNK_MAX = 5 * KIB * KIB
 """No chunk is larger: a group of GROUP_MAX and one head, or CDC_MAX."""
@@ -30,8 +26,8 @@ PAGED = re.compile(
 )
 """Files rewritten in place: PostgreSQL relations and log, InnoDB, WiredTiger, SQLite, LMDB, disk images."""
 
-MemberSeen = Callable[[Member, int, int, int, int], None]
-"""Called with each member: itself, tar offset, first and last chunk, bytes of the first before it."""
+Listed = Callable[[Listing], None]
+"""Called with the members of the stream in its order, many or few at a time."""
 
 
 def require_native() -> None:
@@ -43,11 +39,6 @@ def require_native() -> None:
         )
 
 
-def closes_group(path: bytes, member_bytes: int) -> bool:
-    """Whether a group of at least GROUP_MIN ends after this member: a matter of its path and size alone."""
-    return int.from_bytes(hashlib.sha256(path).digest()[:4], "big") * GROUP_CLOSE < member_bytes << 32
-
-
 class Cutter:
     """Cuts one tar stream, handed over as windows that each begin at the first byte not yet cut.
 
@@ -55,8 +46,9 @@ class Cutter:
     CHUNK_MAX: a window of that size always makes progress.
     """
 
-    def __init__(self, seen: MemberSeen) -> None:
-        self._seen = seen
+    def __init__(self, listed: Listed, walk: Walk = walk) -> None:
+        self._listed = listed
+        self._walk = walk
         self._fastcdc = pyfastcdc.FastCDC(
             CDC_AVERAGE, min_size=CDC_MIN, max_size=CDC_MAX, normalized_chunking=1, seed=0
         )
@@ -65,7 +57,7 @@ class Cutter:
         self._scanned = 0  # bytes of the open group that are accounted for; may reach beyond the window
         self._closed = False  # the open group ends there
         self._trailer = False  # the end-of-archive blocks have begun
-        self._large: tuple[Member, int, int, int] | None = None  # whose data is next, and where its head lies
+        self._large: Large | None = None  # whose data is next
         self._left = 0  # bytes of that data not yet cut
 
     def cut(self, window: memoryview, *, last: bool) -> Iterator[int]:
@@ -78,7 +70,6 @@ class Cutter:
             before = at
             for end in self._data_ends(window, at) if self._large else self._group_ends(window, at):
                 at = end
-                self._ordinal += 1
                 yield end
         self._offset += at
         if last:
@@ -88,38 +79,31 @@ class Cutter:
             raise StreamRejected("the tar stream goes on after its end")
 
     def _group_ends(self, window: memoryview, at: int) -> Iterator[int]:
-        """The end of the group that begins at `at`, if the window has it."""
-        scan = at + self._scanned
-        while len(window) - scan >= BLOCK and not self._closed and not self._trailer:
-            if is_trailer(window, scan):
-                self._trailer, self._closed = True, scan > at
-            elif (member := read_head(window, scan)) is None:
-                break
-            else:
-                scan += self._take(member, scan, scan - at)
-        self._scanned = scan - at
-        if self._closed and scan <= len(window):
-            self._closed, self._scanned = False, 0
-            yield scan
-
-    def _take(self, member: Member, at: int, group: int) -> int:
-        """How many bytes the member at `at` adds to a group that has `group` bytes so far."""
-        length = member.head_bytes + member.data_bytes + padding(member.data_bytes)
-        if member.data_bytes >= LARGE:
-            self._large, self._left = (member, self._offset + at, self._ordinal, group), member.data_bytes
-            self._closed = True
-            return member.head_bytes
-        if group >= GROUP_MIN and group + length > GROUP_MAX:
-            self._closed = True
-            return 0
-        self._seen(member, self._offset + at, self._ordinal, self._ordinal, group)
-        self._closed = group + length >= GROUP_MIN and closes_group(member.path, length)
-        return length
+        """The ends of the groups from `at` on that the window has."""
+        while not self._large and not self._trailer:
+            if self._closed:
+                if at + self._scanned > len(window):
+                    return
+                at += self._scanned
+                self._ordinal += 1
+                self._closed, self._scanned = False, 0
+                yield at
+            walked = self._walk(window, at, self._scanned, self._offset, self._ordinal)
+            self._listed(walked.listing)
+            halted = not walked.ends and walked.size == self._scanned
+            self._scanned, self._closed, self._trailer = walked.size, walked.closed, walked.trailer
+            if walked.large:
+                self._large, self._left = walked.large, walked.large.member.data_bytes
+            self._ordinal += len(walked.ends)
+            for at in walked.ends:
+                yield at
+            if halted:
+                return
 
     def _data_ends(self, window: memoryview, at: int) -> Iterator[int]:
         """The ends of the chunks of a large member's data that the window has for certain."""
         assert self._large is not None  # noqa: S101  the caller asked
-        member, offset, first, skip = self._large
+        large, member = self._large, self._large.member
         data = window[at : at + self._left]
         whole = len(data) == self._left
         pieces = _page_ends(data) if PAGED.search(member.path) else self._content_ends(data)
@@ -130,8 +114,9 @@ class Cutter:
             self._left -= end - done
             done = end
             if not self._left:
-                self._seen(member, offset, first, self._ordinal, skip)
+                self._listed(large.listing(self._ordinal))
                 self._large, self._scanned = None, padding(member.data_bytes)
+            self._ordinal += 1
             yield at + end
 
     def _content_ends(self, data: memoryview) -> Iterator[int]:

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from backupd.errors import ObjectDamaged, ObjectNotFound
+from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
 from backupd.repository.chunkkeys import chunk_of, stem_of
 from backupd.repository.codec import Codec
 from backupd.repository.condemned import Condemned
+from backupd.repository.known import Known
 from backupd.storage.base import CORES, Buffer, Storage
 
 __all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
@@ -27,17 +28,29 @@ class StoredChunk:
 class ChunkStore:
     """Reads and stores chunks; any thread may use it."""
 
-    def __init__(self, storage: Storage, codec: Codec, condemned: Condemned | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        codec: Codec,
+        condemned: Condemned | None = None,
+        known: Known | None = None,
+    ) -> None:
         self._storage = storage
         self._codec = codec
         self._condemned = condemned or Condemned()
         # Threads that wait for the storage are many; of those that compute, more than cores only take memory.
         self._computing = threading.BoundedSemaphore(CORES)
         self.concurrency = max(storage.concurrency, CORES)
+        self._known = known
 
-    def avoiding(self, condemned: Condemned) -> ChunkStore:
-        """The same chunks for a writer, to whom condemned keys are absent."""
-        return ChunkStore(self._storage, self._codec, condemned)
+    @property
+    def limit_bytes(self) -> int:
+        """No stored chunk is larger."""
+        return self._codec.limit_bytes
+
+    def avoiding(self, condemned: Condemned, known: Known | None) -> ChunkStore:
+        """The same chunks for a writer: to it condemned keys are absent, and known ones there."""
+        return ChunkStore(self._storage, self._codec, condemned, known)
 
     def store(self, data: Buffer, read: Callable[[], None] = lambda: None) -> StoredChunk:
         """Have the storage hold this content; whether durably, its `flush` will tell.
@@ -49,34 +62,33 @@ class ChunkStore:
             key, frame = self._encoded(data)
         finally:
             read()
-        return StoredChunk(key, size, len(frame) if frame and self._storage.put(key, frame) else 0)
+        if frame is None:
+            return StoredChunk(key, size, 0)
+        new = self._storage.put(key, frame)
+        if self._known is not None:
+            self._known.learn(key)
+        return StoredChunk(key, size, len(frame) if new else 0)
 
     def load(self, key: str) -> bytes:
         """The content of the chunk under `key`, or under another key of the same chunk.
 
         `ObjectDamaged`, about `key`, where it is missing or anything else and no other key has it.
         """
-        chunk = chunk_of(key)
-        if chunk is None:
-            raise ObjectDamaged(f"{key} is no chunk")
         try:
-            return self._read(key, chunk)
-        except ObjectDamaged:
-            for other in self._others(key, chunk):
+            return self.load_only(key)
+        except (ObjectDamaged, StorageError):
+            for other in self.others(key):
                 try:
-                    return self._read(other, chunk)
-                except ObjectDamaged:
+                    return self.load_only(other)
+                except (ObjectDamaged, StorageError):
                     continue
             raise
 
-    def present(self, key: str) -> bool:
-        """Whether there is an object under `key`, or under another key of the same chunk; it is not read."""
-        if self._storage.exists(key):
-            return True
+    def load_only(self, key: str) -> bytes:
+        """The content of the chunk under this very key; see `load`."""
         chunk = chunk_of(key)
-        return chunk is not None and next(self._others(key, chunk), None) is not None
-
-    def _read(self, key: str, chunk: str) -> bytes:
+        if chunk is None:
+            raise ObjectDamaged(f"{key} is no chunk")
         try:
             frame = self._storage.get(key, limit_bytes=self._codec.limit_bytes)
         except ObjectNotFound as error:
@@ -88,12 +100,28 @@ class ChunkStore:
         with self._computing:
             chunk = self._codec.identify(data)
         key = self._condemned.key_for(chunk, self._codec.suffix)
-        if self._storage.exists(key):
+        if self._is_there(key):
             return key, None
         with self._computing:
             return key, self._codec.encode(data)
 
-    def _others(self, key: str, chunk: str) -> Iterator[str]:
-        for info in self._storage.list(f"{stem_of(chunk)}."):
-            if info.key != key and chunk_of(info.key) == chunk:
-                yield info.key
+    def present(self, key: str) -> bool:
+        """Whether there is an object under `key`, or under another key of the same chunk; it is not read."""
+        return self._storage.exists(key) or next(self.others(key), None) is not None
+
+    def others(self, key: str) -> Iterator[str]:
+        """The other keys of the same chunk, as the storage lists them."""
+        if (chunk := chunk_of(key)) is not None:
+            for info in self._storage.list(f"{stem_of(chunk)}."):
+                if info.key != key and chunk_of(info.key) == chunk:
+                    yield info.key
+
+    def _is_there(self, key: str) -> bool:
+        if self._known is None:
+            return self._storage.exists(key)
+        if self._known.has(key):
+            return True
+        if self._known.complete or not self._storage.exists(key):
+            return False
+        self._known.learn(key)
+        return True

@@ -15,7 +15,10 @@ FRAME_LIMIT_BYTES = CHUNK_LIMIT_BYTES + CHUNK_LIMIT_BYTES // 128
 """No frame of a chunk is larger: zstd adds less than 1 % to what it cannot compress."""
 
 LEVEL = 2
-"""Of zstd for chunks: docs/decisions/0003-compression-level.md."""
+"""Of zstd for chunks: docs/decisions/0006-compression-level.md."""
+
+FRAME_MIN_BYTES = 14
+"""No frame of a chunk is smaller: that of one byte, its size and its checksum."""
 
 _DAMAGED_HINT = "restore an earlier snapshot, or bring this object back from a copy of the repository"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
+from itertools import chain
 from typing import Literal, cast
 
 import zstandard
@@ -142,6 +143,9 @@ class Condemned:
         """The sets of a storage, each read whole; one that is damaged raises."""
         naming = (found for found in sets(storage) if found.kind in ("condemned", "damaged"))
         return cls((found.id, load_keys(storage, found)) for found in naming)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(keys for _, keys in self._sets)
 
     def __contains__(self, key: str) -> bool:
         chunk = chunk_of(key)

@@ -77,9 +77,14 @@ class Encryption:
         except Undecryptable as error:
             raise _damaged(key, error) from error
 
+    @property
+    def readable(self) -> bool:
+        """Whether there is an identity."""
+        return bool(self._identities)
+
     def check_readable(self) -> None:
         """`KeyMissing` unless there is an identity."""
-        if not self._identities:
+        if not self.readable:
             raise KeyMissing(
                 f"snapshots of {self._location} cannot be read here: no identity is set",
                 hint="do this where the secret key is, with encryption.identity_file or passphrase_file set",

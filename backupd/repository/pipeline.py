@@ -11,16 +11,19 @@ import mmap
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from backupd.errors import Interrupted
 from backupd.repository.chunker import CHUNK_MAX, Cutter
 from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.storage.base import CORES
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
+BATCH_BYTES = 1024 * 1024
+"""Small chunks go to the workers together, so many bytes at a time: a hand-over is a fight for the GIL."""
 
 
 class Source(Protocol):
@@ -35,9 +38,11 @@ class Pipeline:
     def __init__(self, chunks: ChunkStore, cutter: Cutter) -> None:
         self._chunks = chunks
         self._cutter = cutter
+        # Where chunks wait for a network, each has a thread of its own; many threads wait at once.
+        self._batch_bytes = BATCH_BYTES if chunks.concurrency <= CORES else 0
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
-        self._pending: deque[Future[StoredChunk]] = deque()
+        self._pending: deque[Future[list[StoredChunk]]] = deque()
         self._window: _Buffer | None = None
         self._rest = memoryview(b"")
         for _ in range(BUFFERS):
@@ -61,7 +66,7 @@ class Pipeline:
                     yield from self._settled()
                 reader.result()
                 while self._pending:
-                    yield self._pending.popleft().result()
+                    yield from self._pending.popleft().result()
             finally:
                 self._free.put(None)
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -91,16 +96,33 @@ class Pipeline:
         window = buffer.window(self._rest)
         if self._window is not None:
             self._window.release()
-        self._window, at = buffer, 0
+        self._window, at, first, batch = buffer, 0, 0, []
         for end in self._cutter.cut(window, last=buffer.last):
-            buffer.hold()
-            self._pending.append(pool.submit(self._chunks.store, window[at:end], buffer.release))
+            batch.append(window[at:end])
             at = end
+            if at - first >= self._batch_bytes:
+                self._submit(batch, buffer, pool)
+                first, batch = at, []
+        if batch:
+            self._submit(batch, buffer, pool)
         self._rest = window[at:]
+
+    def _submit(self, batch: Sequence[memoryview], buffer: _Buffer, pool: ThreadPoolExecutor) -> None:
+        buffer.hold()
+        self._pending.append(pool.submit(self._store, batch, buffer.release))
+
+    def _store(self, batch: Sequence[memoryview], read: Callable[[], None]) -> list[StoredChunk]:
+        """Store chunks; `read` is called as soon as none of them is needed any more, whatever happens."""
+        try:
+            stored = [self._chunks.store(data) for data in batch[:-1]]
+        except BaseException:
+            read()
+            raise
+        return [*stored, self._chunks.store(batch[-1], read)]
 
     def _settled(self) -> Iterator[StoredChunk]:
         while self._pending and self._pending[0].done():
-            yield self._pending.popleft().result()
+            yield from self._pending.popleft().result()
 
 
 class _Buffer:

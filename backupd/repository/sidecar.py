@@ -43,8 +43,12 @@ class SidecarWriter:
 
     def add(self, line: bytes) -> None:
         """Append a line; its end is added."""
-        self._lines.append(line)
-        self._size += len(line) + 1
+        self.extend(line + b"\n")
+
+    def extend(self, lines: bytes) -> None:
+        """Append any number of lines, each with its end."""
+        self._lines.append(lines)
+        self._size += len(lines)
         if self._size >= _BLOCK:
             self._write(self._compressor.compress(self._take()))
 
@@ -67,7 +71,7 @@ class SidecarWriter:
         return sha256
 
     def _take(self) -> bytes:
-        lines = b"".join(line + b"\n" for line in self._lines)
+        lines = b"".join(self._lines)
         self._lines, self._size = [], 0
         return lines
 
@@ -101,15 +105,22 @@ def read_lines(
             raise ObjectDamaged(f"{key} is damaged: {error}") from error
 
 
-def _fetch(storage: Storage, key: str, sha256: str, spool: IO[bytes]) -> None:
+def check_stored(storage: Storage, key: str, *, sha256: str) -> None:
+    """`ObjectDamaged` unless the sidecar has that SHA-256 as stored."""
+    _fetch(storage, key, sha256, None)
+
+
+def _fetch(storage: Storage, key: str, sha256: str, spool: IO[bytes] | None) -> None:
     digest = hashlib.sha256()
     with storage.open(key) as stored:
         while block := stored.read(_BLOCK):
             digest.update(block)
-            spool.write(block)
+            if spool is not None:
+                spool.write(block)
     if digest.hexdigest() != sha256:
         raise ObjectDamaged(
             f"{key} is damaged: it has another hash than its manifest says",
             hint="choose another snapshot, or bring this object back from a copy of the repository",
         )
-    spool.seek(0)
+    if spool is not None:
+        spool.seek(0)

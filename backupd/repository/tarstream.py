@@ -12,10 +12,13 @@ BLOCK = 512
 HEAD_LIMIT_BYTES = 4 * 1024 * 1024
 """Extended attributes can make a head large; more than this is not a head."""
 
-_TYPES = {
-    b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink",
-    b"3": "character", b"4": "block", b"5": "directory", b"6": "fifo",
-}  # fmt: skip
+TYPES = ("file", "hardlink", "symlink", "character", "block", "directory", "fifo", "other")
+"""What a member can be."""
+
+_TYPES = dict(zip((b"0", b"1", b"2", b"3", b"4", b"5", b"6"), TYPES, strict=False)) | {
+    b"\0": "file",
+    b"7": "file",
+}
 _EXTENSIONS = frozenset(b"xgLK")
 _ZERO_BLOCK = bytes(BLOCK)
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
@@ -63,7 +66,7 @@ def read_head(window: memoryview, at: int) -> Member | None:
         _check(header, fields)
         if header[156] not in _EXTENSIONS:
             return _member(fields, records, at + BLOCK - start)
-        size = _number(fields[4])
+        size = _size(fields[4])
         end = at + BLOCK + size
         if end + padding(size) - start > HEAD_LIMIT_BYTES:
             raise StreamRejected(f"the head of a member is larger than {HEAD_LIMIT_BYTES} bytes")
@@ -93,6 +96,13 @@ def _number(field: bytes) -> int:
     if field[0] == 0xFF:  # and negative: a time before 1970
         return int.from_bytes(field, "big", signed=True)
     raise StreamRejected(f"a tar header holds {field!r} where a number belongs")
+
+
+def _size(field: bytes) -> int:
+    # A negative one would lead the walk back to where it has been, for ever.
+    if (size := _number(field)) < 0:
+        raise StreamRejected(f"a tar header holds {field!r} where a size belongs")
+    return size
 
 
 def _read_extension(kind: bytes, body: bytes, records: dict[bytes, bytes]) -> None:
@@ -131,7 +141,7 @@ def _member(fields: tuple[bytes, ...], records: dict[bytes, bytes], head_bytes: 
         path = prefix.partition(b"\0")[0] + b"/" + path
     target = link.partition(b"\0")[0]
     member = Member(
-        path, _TYPES.get(kind, "other"), _number(size), _number(mode) & 0o7777, _number(uid), _number(gid),
+        path, _TYPES.get(kind, "other"), _size(size), _number(mode) & 0o7777, _number(uid), _number(gid),
         _number(mtime) * 1_000_000_000, target, head_bytes, 0,
     )  # fmt: skip
     if records:

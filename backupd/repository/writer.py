@@ -16,11 +16,12 @@ from backupd.repository.chunker import Cutter, require_native
 from backupd.repository.chunks import ChunkStore, StoredChunk
 from backupd.repository.condemned import Condemned
 from backupd.repository.encryption import Encryption
+from backupd.repository.known import Known
 from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.sidecar import SidecarWriter
-from backupd.repository.tarstream import Member
+from backupd.repository.walk import Listing
 from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, index_key, prefix
 from backupd.storage.base import Storage
 
@@ -47,19 +48,25 @@ class SnapshotWriter:
         host: str,
         volume: str,
         snapshot: str,
+        know: Callable[[Condemned], Known] | None = None,
     ) -> None:
+        """`know` tells, once the session has begun, what is known of the storage; without it, it is asked."""
         require_native()
         self._encryption = encryption
         self._storage = storage
         self._chunks = chunks
         self._stem = f"{prefix(host, volume)}{snapshot}"
         self._session = OwnSession(storage, f"{host}/{volume}/{snapshot}")
+        self._know = know
+        self._known: Known | None = None
         self._doubtful = False
 
     def __enter__(self) -> SnapshotWriter:
         self._session.begin()
         # Only now: a collector that has not seen the session has put its set before it began.
-        self._chunks = self._chunks.avoiding(Condemned.load(self._storage))
+        condemned = Condemned.load(self._storage)
+        self._known = self._know(condemned) if self._know else None
+        self._chunks = self._chunks.avoiding(condemned, self._known)
         return self
 
     def __exit__(
@@ -89,7 +96,7 @@ class SnapshotWriter:
             if self._encryption:
                 members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
-            pipeline = Pipeline(self._chunks, Cutter(tally.member))
+            pipeline = Pipeline(self._chunks, Cutter(tally.listed))
             for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                 keys.add(chunk.key.encode("ascii"))
                 tally.chunk(chunk)
@@ -123,6 +130,8 @@ class SnapshotWriter:
                 hint="run the backup again; was this machine asleep?",
             )
         self._doubtful = False
+        if self._known is not None:
+            self._known.commit(prefix(manifest.host, manifest.volume.name), manifest.snapshot)
 
     def _loss(self, manifest: Manifest) -> str | None:
         """What of the snapshot is gone, or condemned; what is condemned later, collectors find named."""
@@ -149,11 +158,11 @@ class _Tally:
         self._count = self._new_count = self._bytes = self._new = self._stored = self._max = 0
         self._min: int | None = None
 
-    def member(self, member: Member, offset: int, first: int, last: int, skip: int) -> None:
-        """Note one member; see `MemberSeen`."""
-        self._members[member.type] += 1
-        self._content_bytes += member.size
-        self._lines.add(index.encode(member, offset, first, last, skip))
+    def listed(self, listing: Listing) -> None:
+        """Note members."""
+        self._members += listing.counts
+        self._content_bytes += listing.content_bytes
+        self._lines.extend(listing.lines)
 
     def chunk(self, chunk: StoredChunk) -> None:
         """Note one chunk."""

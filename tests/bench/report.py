@@ -171,7 +171,7 @@ something elsewhere. They are made again with `make bench`; its arguments are ex
 - Volume, or repository, are read once before every step, so the page cache is warm for all; what an
   earlier step left unwritten is written first.
 - restic compresses at its default, zstd level 3, and encrypts (it cannot be told not to); borg uses
-  level 3 and backupd level 2 (decisions/0003-compression-level.md says why) without encryption: what
+  level 3 and backupd level 2 (decisions/0006-compression-level.md says why) without encryption: what
   each comes to is in *stored MB*.
 - The restored tree is compared with the original by a checksum of its tar: *exact* has owners, modes,
   nanoseconds, extended attributes and ACLs; *exact to the second* lost parts of a second or attributes,

@@ -9,16 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.errors import StreamRejected
-from backupd.repository.chunker import CHUNK_MAX, GROUP_MAX, LARGE, PAGE_CHUNK, PAGED, Cutter
+from backupd.repository import index
+from backupd.repository.chunker import CHUNK_MAX, PAGE_CHUNK, PAGED, Cutter
+from backupd.repository.walk import GROUP_MAX, LARGE, Listing
 from tests.streams import noise, tar_of
 
 Seen = list[tuple[bytes, int, int, int, int]]
 
 
+def entries(listing: Listing) -> Seen:
+    """Path, offset, first and last chunk and skip of the members in a listing."""
+    members = [index.decode(line, key="index") for line in listing.lines.splitlines()]
+    assert len(members) == listing.counts.total()
+    return [(m.path, m.offset, m.first, m.last, m.skip) for m in members]
+
+
 def cut(stream: bytes, *, piece: int | None = None) -> tuple[list[bytes], Seen]:
     """The chunks of a stream that arrives in pieces, and the members seen."""
     seen: Seen = []
-    cutter = Cutter(lambda member, *place: seen.append((member.path, *place)))
+    cutter = Cutter(lambda listing: seen.extend(entries(listing)))
     chunks, start, filled = [], 0, 0
     while True:
         filled = min(len(stream), filled + (piece or len(stream)))
@@ -156,9 +165,8 @@ def test_an_empty_archive_is_one_chunk() -> None:
     assert not seen
 
 
-def test_seen_is_called_in_stream_order() -> None:
+def test_members_are_listed_in_stream_order() -> None:
     """Members are reported in the order of the stream."""
-    offsets: list[int] = []
-    cutter = Cutter(lambda _member, offset, *_rest: offsets.append(offset))
-    list(cutter.cut(memoryview(tar_of(MIXED)), last=True))
+    _, seen = cut(tar_of(MIXED))
+    offsets = [offset for _, offset, *_ in seen]
     assert offsets == sorted(offsets)

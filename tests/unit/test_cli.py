@@ -12,6 +12,7 @@ import pytest
 
 import backupd
 from backupd.cli import main
+from backupd.cli.output import print_table
 from backupd.cli.parser import build_parser, moment
 from backupd.cli.words import relative, size
 from backupd.operations.lock import volume_lock
@@ -21,7 +22,7 @@ from tests.keys import age_pair
 from tests.streams import noise, save, tar_of
 
 COMMANDS = (
-    "run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "forget", "prune",
+    "run", "init", "volumes", "backup", "snapshots", "show", "restore", "export", "verify", "forget", "prune",
 )  # fmt: skip
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -283,3 +284,66 @@ def test_prune_frees_what_no_snapshot_names(
     assert main(["prune", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["deleted"] == planned["condemn"]
     assert not list(storage.glob("chunks/*/*"))
+
+
+def test_verify_tells_damage_and_exits_with_4(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """R4: whole, then a bit flipped; the file that it hits is named, for people and for machines."""
+    with LocalStorage.create(storage) as local:
+        manifest = save(
+            Repository.init(local), tar_of({"./a": noise(300_000), "./b\n": noise(300_000, seed=2)})
+        )
+    assert main(["verify", "--read-data"]) == 0
+    assert "all is well" in capsys.readouterr().out
+    with LocalStorage(storage) as local:
+        reader = Repository.open(local).reader(manifest)
+        entry = list(reader.members())[-1]
+        key = list(reader.chunk_keys())[entry.last]
+    content = bytearray((storage / key).read_bytes())
+    content[1000] ^= 1
+    (storage / key).write_bytes(content)
+    assert main(["verify", "--read-data=100%"]) == 4
+    told = capsys.readouterr()
+    assert f"data {manifest.snapshot}: {key} is damaged" in told.out
+    assert "    ./b\\n\n" in told.out
+    assert "1 damaged chunk is marked" in told.err
+    assert main(["verify", "data", "--json"]) == 4
+    report = json.loads(capsys.readouterr().out)
+    assert [(each["object"], each["paths"]) for each in report["findings"]] == [(key, ["./b\\n"])]
+    assert (report["snapshots"], report["marked"], report["unmarked"]) == (1, 0, None)
+
+
+def test_verify_works_where_the_state_directory_does_not(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cache is done without; that a part of the data is not remembered is told. So with `snapshots`."""
+    with LocalStorage.create(storage) as local:
+        save(Repository.init(local), tar_of({"./a": b"1"}))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BACKUPD_STATE_DIR", str(tmp_path / "file" / "state"))
+    assert main(["verify", "--read-data=5%", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["findings"] == []
+    assert "not remembered" in told.err
+    assert main(["snapshots", "--json"]) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)) == 1
+    assert told.err == ""
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "5", "-1%", "volume", "%"])
+def test_a_share_that_makes_no_sense_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With how to write one."""
+    assert main(["verify", f"--read-data={text}"]) == 2
+    assert "--read-data=5%" in capsys.readouterr().err
+
+
+def test_a_table_in_a_pipe_has_one_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """For grep and awk: columns are aligned, lines whole, and nothing in a cell moves the cursor."""
+    print_table(
+        ("NAME", "SIZE"), [("a", "1 KiB"), ("b" * 300, "20 KiB"), ("\x1b[2J", "3 B")], right=("SIZE",)
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "NAME" + " " * 298 + "  SIZE"
+    assert lines[2] == "a" + " " * 302 + "1 KiB"
+    assert lines[3] == "b" * 300 + "  20 KiB"
+    assert lines[4].startswith("�[2J")

@@ -223,7 +223,7 @@ def write(view: OwnView, host: str, snapshot: str, contents: list[bytes], cache:
     """A backup as `SnapshotWriter` makes it, of chunks that need no pipeline."""
     stored = {}
     chunks = Repository(view, "x").chunks
-    with SnapshotWriter(view, chunks, host=host, volume="v", snapshot=snapshot) as writer:
+    with SnapshotWriter(view, chunks, None, host=host, volume="v", snapshot=snapshot) as writer:
         for content in contents:
             stored[hashlib.sha256(content).hexdigest()] = _store(writer, content, cache)
         sidecars = _sidecars(view, f"snapshots/{host}/v/{snapshot}", list(stored.values()))
@@ -235,7 +235,7 @@ def write(view: OwnView, host: str, snapshot: str, contents: list[bytes], cache:
 def write_chunks(storage: Storage, host: str, snapshot: str, keys: list[str]) -> None:
     """A snapshot of chunks that are stored already."""
     chunks = Repository(storage, "x").chunks
-    with SnapshotWriter(storage, chunks, host=host, volume="v", snapshot=snapshot) as writer:
+    with SnapshotWriter(storage, chunks, None, host=host, volume="v", snapshot=snapshot) as writer:
         sidecars = _sidecars(storage, f"snapshots/{host}/v/{snapshot}", keys)
         storage.flush()
         writer.commit(replace(MANIFEST, host=host, snapshot=snapshot, sidecars=sidecars))

@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import json
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,12 @@ from backupd.errors import (
     StorageFull,
     WrongKey,
 )
+from backupd.operations.verify import verify
+from backupd.progress import silent
 from backupd.repository import Keys, Repository
+from backupd.repository.finding import Finding
+from backupd.repository.history import forget
+from backupd.repository.prune import execute, plan
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.keys import KeyPair, age_pair, ssh_pair
@@ -422,7 +429,7 @@ def test_a_flipped_bit_in_any_object_is_named_and_never_returned(
 
 
 def _read_all(repository: Repository) -> None:
-    for manifest in repository.snapshots():
+    for manifest in map(repository.load, repository.places()):
         list(repository.reader(manifest).members())
         load(repository, manifest)
 
@@ -446,3 +453,44 @@ def test_no_secret_is_in_what_can_be_printed(
     )
     assert pair.secret not in seen
     assert id_key_file.read_text().strip() not in seen
+
+
+def test_a_host_that_only_writes_can_verify_all_but_the_data(
+    writer: Repository, storage: FaultyStorage
+) -> None:
+    """Without an identity listings and hashes are checked, nobody is accused, and data is refused."""
+    manifest = save(writer, tar_of(TREE))
+    assert _verified(writer) == []
+    with pytest.raises(KeyMissing):
+        _verified(writer, share=1.0)
+    storage.flip_bit(manifest.index_key, 100)
+    assert [found.object for found in _verified(writer)] == [manifest.index_key]
+    storage._damage.clear()
+    gone = next(writer.reader(manifest).chunk_keys())
+    storage.inner.delete(gone)
+    assert [found.object for found in _verified(writer)] == [gone]
+
+
+def _verified(repository: Repository, share: float = 0.0) -> list[Finding]:
+    found: list[Finding] = []
+    verify(repository, share=share, found=found.append, progress=silent, cancel=threading.Event())
+    return found
+
+
+def test_a_host_that_only_writes_prunes_and_heals(
+    writer: Repository, repository: Repository, storage: FaultyStorage
+) -> None:
+    """R4: keys of collections and of damage work the same, and no identity is needed for either."""
+    gone, kept = save(writer, tar_of(TREE)), save(writer, tar_of({"./big": TREE["./big"]}))
+    forget(storage, [gone])
+    cancel = threading.Event()
+    for _ in range(2):
+        execute(storage, plan(storage, grace=timedelta(), cancel=cancel), cancel=cancel)
+    left = {info.key for info in storage.list("chunks/")}
+    assert left == set(repository.reader(kept).chunk_keys())
+    for key in left:
+        storage.inner.delete(key)
+    assert {found.object for found in _verified(writer)} == left
+    again = save(writer, tar_of({"./big": TREE["./big"]}))
+    assert all(key.endswith(".zst.age") and key not in left for key in repository.reader(again).chunk_keys())
+    assert load(repository, kept) == load(repository, again) == tar_of({"./big": TREE["./big"]})

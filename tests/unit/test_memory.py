@@ -18,6 +18,17 @@ def test_memory_does_not_grow_with_the_volume(tmp_path: Path, count: int, size: 
     assert many < 200
 
 
+@pytest.mark.parametrize(
+    ("operation", "snapshots", "limit_mb"),
+    [("verify", 3000, 60), ("cold-cache", 3000, 30), ("snapshots-cached", 3000, 30), ("damaged", 100, 40)],
+)
+def test_memory_does_not_grow_with_the_repository(operation: str, snapshots: int, limit_mb: int) -> None:
+    """I13: 300,000 chunks of 3,000 snapshots; or a repository in which every chunk is gone."""
+    command = [sys.executable, "-m", "tests.unit.scale_probe", operation, str(snapshots)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]
+    assert int(told.split()[0]) < limit_mb
+
+
 def _peak_mb(directory: Path, count: int, size: int) -> int:
     command = [sys.executable, "-m", "tests.unit.memory_probe", str(directory), str(count), str(size)]
     return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
