@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.s3.account import Account
 from tests.s3.ceph import Ceph
+from tests.s3.fetched import fetch
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("TESTS_CACHE") or HERE.parent / ".cache")
@@ -19,10 +19,8 @@ CACHE = Path(os.environ.get("TESTS_CACHE") or HERE.parent / ".cache")
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
     """A running server."""
-    fetched = subprocess.run([HERE / "s3/fetch"], check=False)
-    if fetched.returncode == 3:
+    if not fetch("fetch"):
         pytest.skip("Ceph cannot be had on this machine: what tests/s3/fetch says")
-    assert fetched.returncode == 0
     with Ceph(CACHE / "ceph", tmp_path_factory.mktemp("ceph")) as server:
         yield server
 

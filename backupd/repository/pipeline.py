@@ -38,8 +38,8 @@ class Pipeline:
     def __init__(self, chunks: ChunkStore, cutter: Cutter) -> None:
         self._chunks = chunks
         self._cutter = cutter
-        # Where more calls at once keep the storage busy than there are cores, they must not queue in a batch.
-        self._batch_bytes = BATCH_BYTES if chunks.concurrency <= CORES else 1
+        # Where chunks wait for a network, each has a thread of its own; many threads wait at once.
+        self._batch_bytes = BATCH_BYTES if chunks.concurrency <= CORES else 0
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._pending: deque[Future[list[StoredChunk]]] = deque()
@@ -99,7 +99,6 @@ class Pipeline:
         self._window, at, first, batch = buffer, 0, 0, []
         for end in self._cutter.cut(window, last=buffer.last):
             batch.append(window[at:end])
-            buffer.hold()
             at = end
             if at - first >= self._batch_bytes:
                 self._submit(batch, buffer, pool)
@@ -109,10 +108,17 @@ class Pipeline:
         self._rest = window[at:]
 
     def _submit(self, batch: Sequence[memoryview], buffer: _Buffer, pool: ThreadPoolExecutor) -> None:
+        buffer.hold()
         self._pending.append(pool.submit(self._store, batch, buffer.release))
 
     def _store(self, batch: Sequence[memoryview], read: Callable[[], None]) -> list[StoredChunk]:
-        return [self._chunks.store(data, read) for data in batch]
+        """Store chunks; `read` is called as soon as none of them is needed any more, whatever happens."""
+        try:
+            stored = [self._chunks.store(data) for data in batch[:-1]]
+        except BaseException:
+            read()
+            raise
+        return [*stored, self._chunks.store(batch[-1], read)]
 
     def _settled(self) -> Iterator[StoredChunk]:
         while self._pending and self._pending[0].done():

@@ -14,8 +14,19 @@ from urllib3.exceptions import HTTPError
 
 from backupd.errors import StorageError, StorageFull, StorageUnavailable
 
-FOREIGN = (boto.BotoCoreError, Boto3Error, ResponseParserError, HTTPError, OSError, ValueError)
-"""All that the client raises besides `ClientError`; ValueError is what it says to a malformed address."""
+FOREIGN = (
+    boto.BotoCoreError,
+    Boto3Error,
+    ResponseParserError,
+    HTTPError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+)
+"""All that the client raises in a call besides `ClientError`. Anything else there is a mistake of ours."""
+
+SET_UP = (*FOREIGN, OSError, ValueError)
+"""What it raises when it is made: also for files of AWS's configuration, and malformed addresses."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +136,20 @@ _TRANSIENT = (
     boto.HTTPClientError,  # a connection that was refused, cut, or silent
     boto.IncompleteReadError,
     HTTPError,
-    OSError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
 )
 
 
 @contextmanager
-def s3_errors(doing: str, location: str) -> Iterator[None]:
+def s3_errors(doing: str, location: str, foreign: tuple[type[Exception], ...] = FOREIGN) -> Iterator[None]:
     """Turn what S3, its client or the network raise into the `StorageError` that says what failed, where."""
     try:
         yield
     except boto.ClientError as error:
         raise _refused(error, doing, location) from error
-    except FOREIGN as error:
+    except foreign as error:
         raise _failed(error, doing, location) from error
 
 

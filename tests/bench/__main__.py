@@ -7,9 +7,12 @@ import os
 import re
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import report
+from tests.bench.bucket import Server, field_in_s3, serving
+from tests.bench.contenders import find_restic
 from tests.bench.contest import Result, compete, field
 from tests.bench.corpus import Corpus, Mixed, SmallFiles
 from tests.bench.goals import goals
@@ -26,10 +29,11 @@ def main() -> int:
     """Run the benchmark as the command line says; 1 where a step failed."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    cache = Path(os.environ.get("BACKUPD_CACHE", ROOT / ".cache")).resolve()
+    cache = Path(os.environ.get("TESTS_CACHE") or ROOT / ".cache").resolve()
     try:
-        with workshop(cache / "bench") as shop:
-            _bench(shop, arguments)
+        with workshop(cache / "bench") as shop, ExitStack() as stack:
+            server = stack.enter_context(serving(shop, cache)) if arguments.s3 else None
+            _bench(shop, arguments, server)
     except BenchError as error:
         say(str(error))
         return 1
@@ -38,9 +42,9 @@ def main() -> int:
     return 0
 
 
-def _bench(shop: Workshop, arguments: argparse.Namespace) -> None:
+def _bench(shop: Workshop, arguments: argparse.Namespace, server: Server | None) -> None:
     load = os.getloadavg()[0]
-    makers = field(arguments.only)
+    makers = field_in_s3(server, find_restic()) if server else field(arguments.only)
     results: list[Result] = []
     idle: int | None = None
     pause: Pause | None = None
@@ -48,7 +52,7 @@ def _bench(shop: Workshop, arguments: argparse.Namespace) -> None:
         say(f"making a mixed corpus of {arguments.size / 1e6:.0f} MB")
         mixed = Mixed(shop, arguments.size, arguments.seed)
         results.append(compete(shop, mixed, makers, arguments.repeat))
-        if "backupd" in makers:
+        if "backupd" in makers and not server:
             pause, idle = _alone(shop, mixed)
     if arguments.small_files:
         say(f"making {arguments.small_files} small files")
@@ -86,8 +90,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=_KEYS, metavar="TOOL", help=f"one of {', '.join(_KEYS)}"
     )
+    parser.add_argument(
+        "--s3", action="store_true", help="let restic and backupd compete in front of an S3 server"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/BENCHMARKS.md")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.s3 and (arguments.only or arguments.write):
+        parser.error("--s3 is a contest of its own, which is only printed")
+    return arguments
 
 
 def _size(text: str) -> int:

@@ -27,7 +27,13 @@ class Contender(Protocol):
 
     @property
     def repository(self) -> Path:
-        """The directory whose files are what it has stored."""
+        """The directory on this machine that it reads when it restores; empty where it has another place."""
+
+    def stored_bytes(self) -> int:
+        """The size of what it has stored."""
+
+    def requests(self) -> int | None:
+        """How many requests its server has answered so far; None where it needs none."""
 
     def prepare(self) -> None:
         """Make the repository; not measured."""
@@ -39,7 +45,20 @@ class Contender(Protocol):
         """Bring the last backup of `volume` back into `target`, a volume that this creates."""
 
 
-class OneLiner:
+class InDirectory:
+    """What contenders have in common whose repository is a directory."""
+
+    _shop: Workshop
+    repository: Path
+
+    def stored_bytes(self) -> int:
+        return self._shop.stored_bytes(self.repository)
+
+    def requests(self) -> int | None:
+        return None
+
+
+class OneLiner(InDirectory):
     """`docker run … alpine tar czf`, as found in every tutorial."""
 
     name = "one-liner tar czf"
@@ -63,7 +82,7 @@ class OneLiner:
         return opaque(self._shop.container(ALPINE, command, mounts))
 
 
-class TarZstd:
+class TarZstd(InDirectory):
     """`tar | zstd -3 -T0` in one container."""
 
     name = "tar | zstd -3 -T0"
@@ -88,7 +107,7 @@ class TarZstd:
         )
 
 
-class Restic:
+class Restic(InDirectory):
     """restic with zstd as it does by default (level 3); it always encrypts."""
 
     incremental = True
@@ -119,7 +138,7 @@ class Restic:
         return wrapped(self._shop, ["/bin/restic", *command], [*own, *mounts], env)
 
 
-class Borg:
+class Borg(InDirectory):
     """borg without encryption, with zstd level 3, from unpacked Debian packages."""
 
     incremental = True

@@ -107,9 +107,10 @@ class _Runner:
         """Bring the last backup back into a new volume, and compare."""
         corpus.warm(self._shop, str(self._tool.repository))
         target = self._shop.reserve(f"restored-{self._directory.name}")
+        asked = self._tool.requests()
         usage = self._tool.restore(self._corpus.volume, target)
         self._say("restore", usage)
-        self._steps["restore"] = [Step(usage)]
+        self._steps["restore"] = [Step(usage, requests=_since(asked, self._tool.requests()))]
         self._restored = corpus.likeness(self._shop, original, target)
 
     def course(self) -> Course:
@@ -126,14 +127,19 @@ class _Runner:
 
     def _backup(self, name: str) -> Step:
         corpus.warm(self._shop, self._corpus.volume)
-        before = self._shop.stored_bytes(self._tool.repository)
+        before, asked = self._tool.stored_bytes(), self._tool.requests()
         usage = self._tool.backup(self._corpus.volume)
         self._say(name, usage)
-        after = self._shop.stored_bytes(self._tool.repository)
-        return Step(usage, after, after - before)
+        requests = _since(asked, self._tool.requests())
+        after = self._tool.stored_bytes()
+        return Step(usage, after, after - before, requests)
 
     def _say(self, step: str, usage: Usage) -> None:
         say(f"{self._corpus.name}: {self._tool.name}: {step}: {usage.wall:.1f} s")
+
+
+def _since(before: int | None, now: int | None) -> int | None:
+    return None if before is None or now is None else now - before
 
 
 def _restore(shop: Workshop, volume: Corpus, runners: Sequence[_Runner]) -> None:

@@ -31,11 +31,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one tool; `stored` is the size of the repository afterwards, `added` what it grew by."""
+    """One step of one tool; `stored` is the size of the repository afterwards, `added` what it grew by,
+    `requests` how many its server answered meanwhile.
+    """
 
     usage: Usage
     stored: int | None = None
     added: int | None = None
+    requests: int | None = None
 
 
 def in_container(argv: Sequence[str]) -> Usage:
@@ -81,6 +84,7 @@ def median(steps: Sequence[Step]) -> Step:
         ),
         whole([step.stored for step in steps]),
         whole([step.added for step in steps]),
+        whole([step.requests for step in steps]),
     )
 
 

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tests.bench.contenders import InDirectory
 from tests.bench.measure import Usage, on_host, resident_bytes
 from tests.bench.workshop import TOOLS, BenchError, Workshop, run
 
@@ -18,7 +20,7 @@ _IDLE_SECONDS = 20
 _STOP_SECONDS = 30
 
 
-class Backupd:
+class Backupd(InDirectory):
     """backupd's command line, from this source tree."""
 
     name = "backupd"
@@ -68,8 +70,16 @@ class Backupd:
 
     def _command(self, *words: str, only: str | None = None) -> list[str]:
         config = self._directory / "backupd.toml"
-        config.write_text(_config(self._directory, self._shop.run_id, only))
+        config.write_text(_config(self._settings(), only))
         return [sys.executable, "-m", "backupd", "--config", str(config), *words]
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "storage": str(self.repository),
+            "state_dir": str(self._directory / "state"),
+            "instance": f"bench-{self._shop.run_id}",
+            "host": "bench",
+        }
 
 
 @dataclass(frozen=True)
@@ -89,13 +99,9 @@ def pause_of_backup(shop: Workshop, backupd: Backupd, volume: str) -> Pause:
     return backupd.newest(volume)
 
 
-def _config(directory: Path, instance: str, only: str | None) -> str:
-    lines = [
-        f"storage = {json.dumps(str(directory / 'repository'))}",
-        f"state_dir = {json.dumps(str(directory / 'state'))}",
-        f'instance = "bench-{instance}"',
-        'host = "bench"',
-    ]
+def _config(settings: Mapping[str, object], only: str | None) -> str:
+    # JSON's texts and lists are TOML's
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     if only:
         # whoever's labelled volumes there are on this engine, the benchmark's daemon leaves them alone
         lines += [f'[[volume]]\nmatch = "{only}"\nenable = true', '[[volume]]\nmatch = "*"\nenable = false']

@@ -27,6 +27,7 @@ FIGURES = (
     "peak MB",
     "stored MB",
     "added MB",
+    "requests",
 )
 GOALS = ("goal", "corpus", "wanted", "measured", "reached")
 RESTORED = ("tool", "restored tree")
@@ -98,7 +99,7 @@ def _figures(result: Result) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = []
     for course in result.courses.values():
         if not course.steps:
-            rows.append((course.tool, course.restored, *[NOTHING] * 7))
+            rows.append((course.tool, course.restored, *[NOTHING] * 8))
         rows += [_row(course.tool, name, course.steps[name]) for name in STEPS if name in course.steps]
     return rows
 
@@ -115,6 +116,7 @@ def _row(tool: str, name: str, step: Step) -> Sequence[str]:
         _megabytes(usage.peak_bytes, "{:.0f}"),
         _megabytes(step.stored, "{:.1f}"),
         _megabytes(step.added, "{:.1f}"),
+        NOTHING if step.requests is None else f"{step.requests:,}",
     )
 
 
@@ -165,7 +167,7 @@ something elsewhere. They are made again with `make bench`; its arguments are ex
   *tool CPU s* is the process and its children; backupd's does not have the tar in the helper in it,
   *machine CPU s* is all that the machine did meanwhile, the engine included. *peak MB* is the largest
   process of the tool. *stored MB* is the size of all files of the repository, *added MB* what the step
-  added.
+  added; *requests* is for repositories on a server (`--s3`).
 - Volume, or repository, are read once before every step, so the page cache is warm for all; what an
   earlier step left unwritten is written first.
 - restic compresses at its default, zstd level 3, and encrypts (it cannot be told not to); borg uses

@@ -54,11 +54,12 @@ class Workshop:
         env: Mapping[str, str] | None = None,
         *flags: str,
     ) -> list[str]:
-        """The `docker run` command line of a throwaway container without network."""
+        """The `docker run` command line of a throwaway container; without network unless a flag says so."""
         variables = [f"--env={name}={value}" for name, value in (env or {}).items()]
         binds = [f"--volume={mount}" for mount in mounts]
         label = _labels(_TEST_LABEL, self._label)
-        return [*_run("--network=none", *label, *binds, *variables, *flags), image, *command]
+        network = [] if any(flag.startswith("--network=") for flag in flags) else ["--network=none"]
+        return [*_run(*network, *label, *binds, *variables, *flags), image, *command]
 
     def start(self, image: str, command: Sequence[str], mounts: Sequence[str], *flags: str) -> str:
         """Start a container that stays; its id."""

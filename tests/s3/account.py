@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,12 @@ class Account:
         name = f"{prefix}-{uuid.uuid4().hex[:12]}"
         self.client.create_bucket(Bucket=name)
         return name
+
+    def destroy(self, bucket: str) -> None:
+        """Remove a bucket and what is in it: the server keeps it in memory."""
+        with closing(self.storage(bucket=bucket)) as storage, ThreadPoolExecutor(16) as pool:
+            list(pool.map(storage.delete, [info.key for info in storage.list()]))
+        self.client.delete_bucket(Bucket=bucket)
 
     def storage(self, prefix: str = "", *, bucket: str | None = None, **more: Any) -> S3Storage:
         """A storage in a bucket, by default a new one; `more` is for the storage itself, or its options."""

@@ -129,6 +129,16 @@ class Ceph:
         iam.put_user_policy(UserName=keys.user, PolicyName=name, PolicyDocument=json.dumps(policy))
         iam.close()
 
+    def requests(self) -> int:
+        """How many requests the gateway has answered since it was started."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(next(self._directory.glob("client.rgw*.sock"))))
+            connection.sendall(b'{"prefix": "perf dump"}\0')
+            with connection.makefile("rb") as answer:
+                size = int.from_bytes(answer.read(4), "big")
+                counted = json.loads(answer.read(size))
+        return int(counted["rgw"]["req"])
+
     def remove_key(self, keys: Keys) -> None:
         """Have the server know the access key no more."""
         self.admin("key", "rm", f"--uid={keys.user}", "--key-type=s3", f"--access-key={keys.access_key}")

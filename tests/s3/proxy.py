@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
@@ -14,7 +15,9 @@ RESET = struct.pack("ii", 1, 0)
 class Proxy:
     """A context: passes connections on, and breaks some of them when told to."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, say: Callable[[bytes], bytes] = lambda block: block) -> None:
+        """`say` is what becomes of a block on its way to the server."""
+        self._say = say
         self._upstream = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
@@ -69,7 +72,7 @@ class Proxy:
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
             while block := near.recv(65536):
-                far.sendall(block)
+                far.sendall(self._say(block))
             far.shutdown(socket.SHUT_WR)
 
     def _bring(self, far: socket.socket, near: socket.socket) -> None:

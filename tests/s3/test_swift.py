@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from io import BytesIO
@@ -15,22 +14,20 @@ from backupd.repository import Repository
 from backupd.storage.probe import probe
 from backupd.storage.retry import RetryingStorage
 from tests.s3.account import Account
+from tests.s3.fetched import fetch
 from tests.s3.swift import Swift
 from tests.streams import load, noise, save, tar_of
 
 pytestmark = pytest.mark.s3
 
-HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("TESTS_CACHE") or HERE.parents[1] / ".cache")
+CACHE = Path(os.environ.get("TESTS_CACHE") or Path(__file__).parents[2] / ".cache")
 
 
 @pytest.fixture(scope="module")
 def weak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """An account on a running Swift."""
-    fetched = subprocess.run([HERE / "fetch-swift"], check=False)
-    if fetched.returncode == 3:
+    if not fetch("fetch-swift"):
         pytest.skip("Swift cannot be had on this machine: what tests/s3/fetch-swift says")
-    assert fetched.returncode == 0
     with Swift(CACHE / "swift", tmp_path_factory.mktemp("swift")) as server:
         yield Account(server.endpoint, server.keys)
 

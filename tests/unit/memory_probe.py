@@ -1,29 +1,37 @@
-"""Saves a stream of COUNT members of SIZE bytes into DIRECTORY and prints its peak memory in MB."""
+"""Saves a stream of COUNT members of SIZE bytes into STORAGE and prints its peak memory in MB.
+
+A storage in S3 is reached through ENDPOINT, with the keys of the environment; what goes there is noise.
+"""
 
 from __future__ import annotations
 
+import os
+import random
 import resource
 import sys
 import tarfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 from backupd.progress import silent
 from backupd.repository import Repository
-from backupd.storage.local import LocalStorage
+from backupd.storage.location import open_storage
+from backupd.storage.s3options import S3Options
 
 
 class Members:
     """A source of `count` members of `size` bytes, made as they are read."""
 
-    def __init__(self, count: int, size: int) -> None:
-        self._left, self._size = count, size
-        self._rest = b""
+    def __init__(self, count: int, size: int, *, noise: bool) -> None:
+        self._left, self._size, self._noise = count, size, noise
+        self._rest = memoryview(b"")
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the beginning of `buffer`; 0 at the end."""
         if not self._rest and self._left >= 0:
-            self._rest = b"".join(self._member() for _ in range(min(16, self._left))) or bytes(10240)
+            members = [self._member() for _ in range(min(1 if self._noise else 16, self._left))]
+            self._rest = memoryview(b"".join(members) or bytes(10240))
             self._left = self._left if self._rest[0] else -1
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
@@ -34,18 +42,26 @@ class Members:
         self._left -= 1
         info = tarfile.TarInfo(f"./{self._left % 1000:03}/{self._left:08}")
         info.size = self._size
-        content = (b"%d " % self._left) * (self._size // 2)
+        if self._noise:
+            content = random.Random(self._left).randbytes(self._size)
+        else:
+            content = (b"%d " % self._left) * (self._size // 2)
         return info.tobuf(tarfile.USTAR_FORMAT) + content[: self._size].ljust(
             -(-self._size // 512) * 512, b"\0"
         )
 
 
-def main(directory: str, count: int, size: int) -> None:
+def main(location: str, count: int, size: int) -> None:
     """Save, and print."""
-    with LocalStorage.create(Path(directory)) as storage:
+    options = S3Options(endpoint=os.environ.get("ENDPOINT"))
+    noise = location.startswith("s3:")
+    with closing(open_storage(location, options, create=True)) as storage:
         with Repository.init(storage).begin(host="h", volume="v", snapshot="s") as writer:
             content = writer.store(
-                Members(count, size), at_end=lambda: None, progress=silent, cancel=threading.Event()
+                Members(count, size, noise=noise),
+                at_end=lambda: None,
+                progress=silent,
+                cancel=threading.Event(),
             )
         assert content.members == {"file": count}
     print(peak_mb())

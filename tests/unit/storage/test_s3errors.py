@@ -10,7 +10,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import ProtocolError
 
 from backupd.errors import StorageError, StorageFull, StorageUnavailable
-from backupd.storage.s3errors import s3_errors
+from backupd.storage.s3errors import SET_UP, s3_errors
 
 CLASSES = [
     each
@@ -54,7 +54,6 @@ def test_every_error_of_the_client_is_translated(kind: type[boto.BotoCoreError])
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("Invalid endpoint"),
         ResponseParserError("html"),
         ProtocolError("cut"),
         ConnectionResetError(),
@@ -63,6 +62,19 @@ def test_every_error_of_the_client_is_translated(kind: type[boto.BotoCoreError])
 def test_what_the_client_lets_through_is_translated(error: Exception) -> None:
     """It does not wrap all."""
     translated(error)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("our mistake"), FileNotFoundError("our mistake"), KeyError("a")]
+)
+def test_mistakes_of_our_own_are_no_errors_of_the_storage(error: Exception) -> None:
+    """In a call they pass as they are; while the client is made they speak of the configuration."""
+    with pytest.raises(type(error)) as caught, s3_errors("read a", "s3://b/p"):
+        raise error
+    assert caught.value is error
+    if not isinstance(error, KeyError):
+        with pytest.raises(StorageError, match="our mistake"), s3_errors("set up", "s3://b/p", SET_UP):
+            raise error
 
 
 @pytest.mark.parametrize(

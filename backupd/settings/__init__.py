@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import difflib
-import re
 import socket
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from backupd import cron
 from backupd.errors import ConfigError
 from backupd.repository.keys import Keys
-from backupd.retention import Retention
-from backupd.storage.s3options import CONNECTIONS, S3Options
-from backupd.volume import Policy, Quiesce, Rule
+from backupd.settings.sections import (
+    DefaultSettings,
+    EncryptionSettings,
+    ForgetSettings,
+    HelperSettings,
+    LogSettings,
+    PruneSettings,
+    RuleSettings,
+    S3Settings,
+)
+from backupd.settings.values import Name, Text, Zone
+from backupd.volume import Policy, Rule
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
 _PREFIX = "BACKUPD_"
 _CONFIG = "BACKUPD_CONFIG"
-T = TypeVar("T")
 
 
 def load(
@@ -67,197 +59,18 @@ def load(
         raise _explain(error, str(path), origins) from None
 
 
-def _retention(value: object) -> Retention:
-    if not isinstance(value, str):
-        raise ValueError('should be text like "last=3 daily=7"')
-    return _read(Retention.parse, value)
-
-
-def _schedule(value: str) -> str:
-    _read(lambda text: cron.parse(text, seed=""), value)
-    return value
-
-
-def _read(read: Callable[[str], T], text: str) -> T:
-    try:
-        return read(text)
-    except ConfigError as error:
-        raise ValueError("; ".join(filter(None, (error.message, error.hint)))) from error
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f'unknown time zone "{name}"') from error
-    return name
-
-
-def _patterns(value: object) -> object:
-    if isinstance(value, str):
-        return [pattern.strip() for pattern in value.split(",") if pattern.strip()]
-    return value
-
-
-def _endpoint(value: str) -> str:
-    address = urlsplit(value)
-    if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
-        raise ValueError('should be an address such as "https://s3.example.org"')
-    return value
-
-
-def _storage_class(value: str) -> str:
-    if value in ("GLACIER", "DEEP_ARCHIVE"):
-        raise ValueError(f"{value} gives nothing back for hours, and backupd reads its objects every day")
-    return value
-
-
-def _words(value: object) -> object:
-    """A list from text as it stands in a variable or in a file of recipients: commas, lines, comments."""
-    if not isinstance(value, str):
-        return value
-    lines = [line for line in value.splitlines() if not line.lstrip().startswith("#")]
-    return _patterns(",".join(lines))
-
-
-def _recipient(text: str) -> str:
-    from backupd.repository import age  # brings pyrage along, which most have no use for
-
-    return _read(age.normalise, text)
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _duration(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"([0-9]{1,6})\s*([smhd])", value.strip().lower())
-    if match is None:
-        raise ValueError('should be a number and a unit, such as "90s", "30m", "24h" or "7d"')
-    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
-
-
-def _schedule_or_never(value: str) -> str | None:
-    return None if value.strip().lower() in ("", "never") else _schedule(value)
-
-
-_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-_Cron = Annotated[str, AfterValidator(_schedule)]
-_CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
-_Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
-_Zone = Annotated[str, AfterValidator(_zone)]
-_Patterns = Annotated[tuple[_Text, ...], BeforeValidator(_patterns)]
-_Endpoint = Annotated[_Text, AfterValidator(_endpoint)]
-_StorageClass = Annotated[_Text, AfterValidator(_storage_class)]
-_Recipients = Annotated[tuple[Annotated[_Text, AfterValidator(_recipient)], ...], BeforeValidator(_words)]
-_Retention = Annotated[Retention, PlainValidator(_retention)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class HelperSettings(_Section):
-    """The throwaway containers that run tar; `fifo_dir` must be reachable for them and for backupd."""
-
-    image: _Text | None = None
-    fifo_dir: Path | None = None
-
-
-class S3Settings(_Section):
-    """How a storage in S3 is reached and how it keeps objects; without keys the usual AWS chain has them."""
-
-    endpoint: _Endpoint | None = None
-    region: _Text | None = None
-    path_style: bool | None = None
-    storage_class: _StorageClass | None = None
-    sse: Literal["AES256", "aws:kms"] | None = None
-    sse_key_id: _Text | None = None
-    access_key: _Text | None = None
-    secret_key: SecretStr | None = None
-    connections: Annotated[int, Field(ge=1, le=256)] = CONNECTIONS
-    conditional_put: bool = True
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            raise ValueError("access_key and secret_key belong together: set both, or none for the AWS chain")
-        if self.sse_key_id is not None and self.sse != "aws:kms":
-            raise ValueError('sse_key_id belongs to sse = "aws:kms"')
-        return self
-
-    @property
-    def options(self) -> S3Options:
-        """The same for the storage."""
-        secret = self.secret_key.get_secret_value() if self.secret_key else None
-        return S3Options(**(dict(self) | {"secret_key": secret}))
-
-
-class DefaultSettings(_Section):
-    """What holds for a protected volume where nothing else is said."""
-
-    schedule: _Cron = "@daily"
-    retention: _Retention = Retention.parse("last=3 daily=7 weekly=4 monthly=12")
-    quiesce: Quiesce = "pause"
-    exclude: _Patterns = ()
-
-
-class RuleSettings(_Section):
-    """A `[[volume]]` table: what holds for the volumes whose names match a glob."""
-
-    match: _Text
-    enable: bool | None = None
-    schedule: _Cron | None = None
-    retention: _Retention | None = None
-    quiesce: Quiesce | None = None
-    exclude: _Patterns | None = None
-
-
-class ForgetSettings(_Section):
-    """When retention is applied; who may not delete leaves it to another machine's `backupd forget`."""
-
-    after_backup: bool = True
-
-
-class EncryptionSettings(_Section):
-    """The keys of an encrypted repository: public ones here, of secret ones only where they lie."""
-
-    recipients: _Recipients = ()
-    identity_file: Path | None = None
-    passphrase_file: Path | None = None
-    id_key_file: Path | None = None
-
-
-class PruneSettings(_Section):
-    """When chunks that no snapshot names are deleted; no `schedule` where another host does it."""
-
-    schedule: _CronOrNever | None = "@weekly"
-    grace: _Duration = timedelta(hours=24)
-
-
-class LogSettings(_Section):
-    """How the log looks and how much is said."""
-
-    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = "auto"
-    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
-
-
 class Settings(BaseSettings):
     """Everything that can be set."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    storage: _Text = "/backups"
+    storage: Text = "/backups"
     state_dir: Path = Path("/var/lib/backupd")
-    instance: _Name | None = None
-    host: _Name = Field(default_factory=socket.gethostname)
-    docker_host: _Text | None = None
+    instance: Name | None = None
+    host: Name = Field(default_factory=socket.gethostname)
+    docker_host: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2
-    timezone: _Zone | None = None
+    timezone: Zone | None = None
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()

@@ -1,0 +1,116 @@
+"""The sections of the settings; the defaults are here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from backupd.retention import Retention
+from backupd.settings.values import (
+    Cron,
+    CronOrNever,
+    Duration,
+    Endpoint,
+    Patterns,
+    Recipients,
+    RetentionText,
+    StorageClass,
+    Text,
+    lower,
+)
+from backupd.storage.s3options import CONNECTIONS, S3Options
+from backupd.volume import Quiesce
+
+
+class Section(BaseModel):
+    """A table of the settings, in which unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class HelperSettings(Section):
+    """The throwaway containers that run tar; `fifo_dir` must be reachable for them and for backupd."""
+
+    image: Text | None = None
+    fifo_dir: Path | None = None
+
+
+class S3Settings(Section):
+    """How a storage in S3 is reached and how it keeps objects; without keys the usual AWS chain has them."""
+
+    endpoint: Endpoint | None = None
+    region: Text | None = None
+    path_style: bool | None = None
+    storage_class: StorageClass | None = None
+    sse: Literal["AES256", "aws:kms"] | None = None
+    sse_key_id: Text | None = None
+    access_key: Text | None = None
+    secret_key: SecretStr | None = None
+    connections: Annotated[int, Field(ge=1, le=256)] = CONNECTIONS
+    conditional_put: bool = True
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key belong together: set both, or none for the AWS chain")
+        if self.sse_key_id is not None and self.sse != "aws:kms":
+            raise ValueError('sse_key_id belongs to sse = "aws:kms"')
+        return self
+
+    @property
+    def options(self) -> S3Options:
+        """The same for the storage."""
+        secret = self.secret_key.get_secret_value() if self.secret_key else None
+        return S3Options(**(dict(self) | {"secret_key": secret}))
+
+
+class DefaultSettings(Section):
+    """What holds for a protected volume where nothing else is said."""
+
+    schedule: Cron = "@daily"
+    retention: RetentionText = Retention.parse("last=3 daily=7 weekly=4 monthly=12")
+    quiesce: Quiesce = "pause"
+    exclude: Patterns = ()
+
+
+class RuleSettings(Section):
+    """A `[[volume]]` table: what holds for the volumes whose names match a glob."""
+
+    match: Text
+    enable: bool | None = None
+    schedule: Cron | None = None
+    retention: RetentionText | None = None
+    quiesce: Quiesce | None = None
+    exclude: Patterns | None = None
+
+
+class ForgetSettings(Section):
+    """When retention is applied; who may not delete leaves it to another machine's `backupd forget`."""
+
+    after_backup: bool = True
+
+
+class EncryptionSettings(Section):
+    """The keys of an encrypted repository: public ones here, of secret ones only where they lie."""
+
+    recipients: Recipients = ()
+    identity_file: Path | None = None
+    passphrase_file: Path | None = None
+    id_key_file: Path | None = None
+
+
+class PruneSettings(Section):
+    """When chunks that no snapshot names are deleted; no `schedule` where another host does it."""
+
+    schedule: CronOrNever | None = "@weekly"
+    grace: Duration = timedelta(hours=24)
+
+
+class LogSettings(Section):
+    """How the log looks and how much is said."""
+
+    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(lower)] = "auto"
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = "info"
