@@ -25,7 +25,7 @@ from backupd.errors import (
     UsageError,
 )
 from backupd.progress import Tally, silent
-from backupd.repository import Repository
+from backupd.repository import Repository, reader
 from backupd.snapshot import Manifest
 from backupd.storage.memory import MemoryStorage
 from tests.faults import Crash, FaultyStorage
@@ -268,6 +268,24 @@ def test_a_missing_chunk_is_found_before_anything_is_read() -> None:
     with pytest.raises(ObjectDamaged, match=key):
         repository.reader(manifest).check_present()
     assert not [call for call in storage.calls[before:] if call.startswith("get")]
+
+
+def test_a_remote_storage_lists_what_a_restore_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T1: not a request a chunk; what the listings lack is asked for, and told if it is missing."""
+    monkeypatch.setattr(reader, "LISTED_FROM", 2)
+    inner = MemoryStorage()
+    inner.concurrency = 16
+    storage = FaultyStorage(inner)
+    repository = Repository.init(storage)
+    manifest = save(repository, tar_of(TREE))
+    storage.calls.clear()
+    repository.reader(manifest).check_present()
+    assert {call.split()[0] for call in storage.calls} == {"open", "list"}
+    storage.hide(next(iter(inner.list("chunks/"))).key)
+    storage.hide(key := list(inner.list("chunks/"))[-1].key)
+    with pytest.raises(ObjectDamaged, match="2 chunks missing"):
+        repository.reader(manifest).check_present()
+    assert f"exists {key}" in storage.calls
 
 
 def test_a_storage_without_marker_is_no_repository() -> None:
