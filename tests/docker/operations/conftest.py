@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,10 @@ class Site:
     context: Context
     storage: FaultyStorage
     directory: Path
+
+    def on(self, storage: FaultyStorage) -> Site:
+        """The same site, its repository seen through that storage."""
+        return replace(self, context=replace(self.context, repository=Repository.open(storage)))
 
     def backup(self, volume: str, *, mode: str = "pause", exclude: tuple[str, ...] = ()) -> Manifest:
         """A snapshot of the volume."""

@@ -75,9 +75,7 @@ def test_a_running_writer_is_paused_while_tar_reads_and_not_longer(
             ended.set()
         return None
 
-    watched = FaultyStorage(site.storage, fail_when=watch)
-    site.context.repository.storage = watched
-    manifest = site.backup(volume)
+    manifest = site.on(FaultyStorage(site.storage, fail_when=watch)).backup(volume)
     assert manifest.consistency == "crash-consistent"
     assert len(manifest.quiesced.containers) == 1
     assert manifest.quiesced.seconds > 0
@@ -181,14 +179,13 @@ def test_a_full_disk_leaves_the_application_running(
     earlier = site.backup(volume)
     run_in_volume(volume, "head -c 30000000 /dev/urandom >noise")
     writer = start_container(WRITER, volume)
-    site.context.repository.storage = FaultyStorage(
+    full = FaultyStorage(
         site.storage, fail_when=lambda call: StorageFull("no room") if call.startswith("put chunks") else None
     )
     with pytest.raises(StorageFull):
-        site.backup(volume)
+        site.on(full).backup(volume)
     assert not paused(site, writer)
     assert helpers(site) == []
-    site.context.repository.storage = site.storage
     assert site.context.repository.snapshots() == [earlier]
 
 
