@@ -58,7 +58,7 @@ def _bench(shop: Workshop, arguments: argparse.Namespace, server: Server | None)
         say(f"making {arguments.small_files} small files")
         small = SmallFiles(shop, arguments.small_files, arguments.seed)
         results.append(compete(shop, small, makers, arguments.repeat))
-    tables = report.grids(results, goals(results, idle, pause, s3=bool(arguments.s3)))
+    tables = report.grids(results, goals(results, idle, pause, s3=server is not None))
     report.show(tables)
     if arguments.write:
         words = " ".join(word for word in sys.argv[1:] if word != "--write")
