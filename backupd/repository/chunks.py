@@ -13,8 +13,6 @@ from backupd.repository.condemned import Condemned
 from backupd.repository.known import Known
 from backupd.storage.base import CORES, Buffer, Storage
 
-__all__ = ["ChunkStore", "StoredChunk", "chunk_of"]
-
 
 @dataclass(frozen=True)
 class StoredChunk:

@@ -10,6 +10,7 @@ from pathlib import Path
 from backupd.errors import BackupdError, ConfigError
 from backupd.repository import age
 from backupd.repository.age import Identity
+from backupd.storage.publish import sync_directory
 
 _ID_KEY = re.compile(rb"([0-9a-f]{64})\n?")
 
@@ -87,11 +88,7 @@ def write_id_key(path: Path, id_key: bytes) -> None:
             out.write(id_key_text(id_key))
             out.flush()
             os.fsync(file)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(str(path.parent), os.fsync)
     except FileExistsError:
         raise ConfigError(
             f"{path} exists already: it may be the key of another repository",

@@ -11,7 +11,8 @@ from itertools import islice
 
 from backupd.errors import Interrupted, ObjectDamaged
 from backupd.repository import index
-from backupd.repository.chunks import ChunkStore, chunk_of
+from backupd.repository.chunkkeys import chunk_of
+from backupd.repository.chunks import ChunkStore
 from backupd.repository.encryption import Encryption
 from backupd.repository.index import IndexEntry
 from backupd.repository.inventory import Inventory
