@@ -29,7 +29,7 @@ demo: venv images ## write rows, lose the volumes, get every row back
 	@eval "$$($(E)/env)"; PATH=$(CURDIR)/$(BIN):$$PATH deploy/demo/demo.sh
 
 test: check second ## everything: check, then all tests on real engines
-	@eval "$$($(E)/env)"; $(BIN)/python -m pytest $(ARGS)
+	@eval "$$($(E)/env)"; $(E)/tests $(BIN)/python $(ARGS)
 
 check: venv ## fast: lint, types, layers
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,9 @@ from backupd.engine.helper import TarOutput, export, extract
 from backupd.engine.image import HelperImage
 from backupd.engine.labels import HELPER, RUN
 
-INSTANCE = "backupd-test"
-RUN_ID = "20260101T000000Z-test"
+# Files run beside each other: each process sees its own helpers alone.
+INSTANCE = f"backupd-test-{os.getpid()}"
+RUN_ID = f"20260101T000000Z-{os.getpid()}"
 
 
 def read_all(output: TarOutput, buffer_bytes: int = 1 << 20) -> bytes:
