@@ -14,8 +14,8 @@ from backupd.cli.words import size, when
 from backupd.operations.prune import Pruned, prune
 from backupd.progress import Progress
 from backupd.repository import Repository
-from backupd.repository.collection import Pending
-from backupd.repository.prune import Plan, plan
+from backupd.repository.gc.collection import Pending
+from backupd.repository.gc.prune import Plan, plan
 from backupd.settings import Settings
 from backupd.wiring import opened
 

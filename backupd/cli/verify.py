@@ -16,7 +16,7 @@ from backupd.cli.show import printable
 from backupd.cli.words import size
 from backupd.errors import IntegrityError
 from backupd.operations.verify import Verified, verify
-from backupd.repository.finding import Finding
+from backupd.repository.verification.finding import Finding
 from backupd.settings import Settings
 from backupd.wiring import opened
 

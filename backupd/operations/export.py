@@ -16,8 +16,8 @@ from backupd.errors import StreamRejected, UsageError
 from backupd.operations.show import show
 from backupd.progress import Progress, Tally
 from backupd.repository import Repository
-from backupd.repository.index import IndexEntry
-from backupd.repository.tarstream import BLOCK, padding, read_head
+from backupd.repository.stream.index import IndexEntry
+from backupd.repository.stream.tarstream import BLOCK, padding, read_head
 from backupd.snapshot import Manifest
 from backupd.storage.base import Buffer
 

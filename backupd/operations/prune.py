@@ -16,8 +16,8 @@ from backupd.errors import BackupdError, Interrupted, Locked
 from backupd.operations.lock import prune_lock
 from backupd.progress import Progress, silent
 from backupd.repository import Repository
-from backupd.repository.collection import Pending, ripe
-from backupd.repository.prune import Plan, execute, plan
+from backupd.repository.gc.collection import Pending, ripe
+from backupd.repository.gc.prune import Plan, execute, plan
 
 log = structlog.get_logger(__name__)
 

@@ -13,10 +13,10 @@ from backupd.errors import BackupdError, ObjectDamaged, RepositoryUnsupported, S
 from backupd.progress import Progress
 from backupd.repository import Repository
 from backupd.repository.catalogue import Place
-from backupd.repository.check import Check, Counts
-from backupd.repository.damage import Damage
-from backupd.repository.finding import Finding
-from backupd.repository.inventory import Inventory
+from backupd.repository.verification.check import Check, Counts
+from backupd.repository.verification.damage import Damage
+from backupd.repository.verification.finding import Finding
+from backupd.repository.verification.inventory import Inventory
 from backupd.storage.base import Storage
 
 log = structlog.get_logger(__name__)

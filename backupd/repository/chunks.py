@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
-from backupd.repository.chunkkeys import chunk_of, stem_of
-from backupd.repository.codec import Codec
-from backupd.repository.condemned import Condemned
+from backupd.repository.encryption.chunkkeys import chunk_of, stem_of
+from backupd.repository.gc.condemned import Condemned
 from backupd.repository.known import Known
+from backupd.repository.stream.codec import Codec
 from backupd.storage.base import CORES, Buffer, Storage
 
 

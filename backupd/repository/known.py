@@ -12,8 +12,8 @@ from datetime import datetime
 
 from backupd.errors import IntegrityError, ObjectNotFound, RepositoryUnsupported
 from backupd.repository.cache import Cache
-from backupd.repository.chunkkeys import chunk_of
-from backupd.repository.condemned import Condemned
+from backupd.repository.encryption.chunkkeys import chunk_of
+from backupd.repository.gc.condemned import Condemned
 from backupd.storage.base import Storage
 
 _LISTED = "listed"

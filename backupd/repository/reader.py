@@ -10,13 +10,13 @@ from contextlib import closing
 from itertools import islice
 
 from backupd.errors import Interrupted, ObjectDamaged
-from backupd.repository import index
-from backupd.repository.chunkkeys import chunk_of
 from backupd.repository.chunks import ChunkStore
-from backupd.repository.encryption import Encryption
-from backupd.repository.index import IndexEntry
-from backupd.repository.inventory import Inventory
+from backupd.repository.encryption.chunkkeys import chunk_of
+from backupd.repository.encryption.encryption import Encryption
 from backupd.repository.sidecar import read_lines
+from backupd.repository.stream import index
+from backupd.repository.stream.index import IndexEntry
+from backupd.repository.verification.inventory import Inventory
 from backupd.snapshot import Manifest
 from backupd.storage.base import CORES, ObjectInfo, Storage
 

@@ -21,15 +21,15 @@ from backupd.errors import (
 from backupd.repository.cache import Cache
 from backupd.repository.catalogue import Catalogue
 from backupd.repository.chunks import ChunkStore
-from backupd.repository.codec import Codec
-from backupd.repository.condemned import Condemned
-from backupd.repository.encryption import Encryption
-from backupd.repository.keys import Keys, write_id_key
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.encryption.keys import Keys, write_id_key
+from backupd.repository.encryption.sealed import SealedCodec
+from backupd.repository.gc.condemned import Condemned
 from backupd.repository.known import Known
 from backupd.repository.manifests import Manifests
 from backupd.repository.marker import MARKER, new_marker, read_marker
 from backupd.repository.reader import SnapshotReader
-from backupd.repository.sealed import SealedCodec
+from backupd.repository.stream.codec import Codec
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode, prefix
 from backupd.storage.base import Storage

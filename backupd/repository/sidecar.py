@@ -11,8 +11,8 @@ from typing import IO, BinaryIO, cast
 import zstandard
 
 from backupd.errors import ObjectDamaged
-from backupd.repository.encryption import Encryption
-from backupd.repository.padding import padding_frame
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.stream.padding import padding_frame
 from backupd.storage.base import Storage
 
 _LEVEL = 3

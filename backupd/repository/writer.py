@@ -11,17 +11,17 @@ from types import TracebackType
 
 from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound, RepositoryError, StorageError
 from backupd.progress import Progress, Tally
-from backupd.repository import index
-from backupd.repository.chunker import Cutter, require_native
 from backupd.repository.chunks import ChunkStore, StoredChunk
-from backupd.repository.condemned import Condemned
-from backupd.repository.encryption import Encryption
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.gc.condemned import Condemned
+from backupd.repository.gc.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.known import Known
-from backupd.repository.pipeline import Pipeline, Source
 from backupd.repository.reader import SnapshotReader
-from backupd.repository.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.sidecar import SidecarWriter
-from backupd.repository.walk import Listing
+from backupd.repository.stream import index
+from backupd.repository.stream.chunker import Cutter, require_native
+from backupd.repository.stream.pipeline import Pipeline, Source
+from backupd.repository.stream.walk import Listing
 from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, index_key, prefix
 from backupd.storage.base import Storage
 

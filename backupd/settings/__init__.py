@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backupd.errors import ConfigError
-from backupd.repository.keys import Keys
+from backupd.repository.encryption.keys import Keys
 from backupd.settings.sections import (
     DefaultSettings,
     EncryptionSettings,

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from backupd.repository.prune import plan
+from backupd.repository.gc.prune import plan
 from backupd.snapshot import Sidecars
 from backupd.storage.base import ObjectInfo
 from backupd.storage.memory import MemoryStorage

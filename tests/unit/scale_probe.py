@@ -16,9 +16,9 @@ from pathlib import Path
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Repository
-from backupd.repository.chunkkeys import chunk_of, stem_of
-from backupd.repository.codec import Codec
+from backupd.repository.encryption.chunkkeys import chunk_of, stem_of
 from backupd.repository.sidecar import SidecarWriter
+from backupd.repository.stream.codec import Codec
 from backupd.snapshot import Chunks, Manifest, Quiesced, Sidecars, Sizes, Tar, new_id
 from backupd.storage.base import ObjectInfo
 from backupd.storage.memory import MemoryStorage

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from backupd.errors import BackupdError
-from backupd.repository import Repository, marks, prune, reader
+from backupd.repository import Repository, reader
 from backupd.repository.chunks import StoredChunk
-from backupd.repository.codec import Codec
-from backupd.repository.sessions import SILENT
+from backupd.repository.gc import marks, prune
+from backupd.repository.gc.sessions import SILENT
 from backupd.repository.sidecar import SidecarWriter
+from backupd.repository.stream.codec import Codec
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import Chunks, Manifest, Quiesced, Sidecars, Sizes, Tar
 from backupd.storage.base import Storage

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from backupd.errors import ObjectDamaged, RepositoryUnsupported
 from backupd.repository import Repository
-from backupd.repository.chunkkeys import chunk_of, stem_of
-from backupd.repository.condemned import Condemned, put_set
-from backupd.repository.fingerprints import Fingerprints
+from backupd.repository.encryption.chunkkeys import chunk_of, stem_of
+from backupd.repository.encryption.fingerprints import Fingerprints
+from backupd.repository.gc.condemned import Condemned, put_set
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.streams import load, noise, save, tar_of

@@ -27,9 +27,9 @@ from backupd.errors import (
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Keys, Repository
-from backupd.repository.finding import Finding
+from backupd.repository.gc.prune import execute, plan
 from backupd.repository.history import forget
-from backupd.repository.prune import execute, plan
+from backupd.repository.verification.finding import Finding
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.keys import KeyPair, age_pair, ssh_pair

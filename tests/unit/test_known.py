@@ -16,7 +16,7 @@ from backupd.errors import BackupdError
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Repository
-from backupd.repository.condemned import put_set, sets
+from backupd.repository.gc.condemned import put_set, sets
 from backupd.snapshot import Manifest
 from backupd.storage.base import ObjectInfo
 from backupd.storage.memory import MemoryStorage

@@ -13,10 +13,11 @@ from backupd.errors import BackupdError, Interrupted, Locked, ObjectDamaged, Rep
 from backupd.operations.lock import prune_lock
 from backupd.operations.prune import Pruned, due, last_prune, prune
 from backupd.progress import Tally, silent
-from backupd.repository import Repository, sessions
-from backupd.repository.condemned import Condemned, put_set
-from backupd.repository.prune import KEPT, Plan, execute, plan
-from backupd.repository.sessions import SILENT
+from backupd.repository import Repository
+from backupd.repository.gc import sessions
+from backupd.repository.gc.condemned import Condemned, put_set
+from backupd.repository.gc.prune import KEPT, Plan, execute, plan
+from backupd.repository.gc.sessions import SILENT
 from backupd.snapshot import Manifest
 from backupd.storage.base import ObjectInfo
 from backupd.storage.local import LocalStorage

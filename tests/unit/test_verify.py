@@ -14,9 +14,10 @@ import zstandard
 from backupd.errors import Interrupted, SnapshotNotFound, StorageError
 from backupd.operations.verify import Verified, verify
 from backupd.progress import Tally, silent
-from backupd.repository import Repository, finding
-from backupd.repository.condemned import put_set, sets
-from backupd.repository.finding import Finding
+from backupd.repository import Repository
+from backupd.repository.gc.condemned import put_set, sets
+from backupd.repository.verification import finding
+from backupd.repository.verification.finding import Finding
 from backupd.snapshot import Manifest
 from backupd.storage.local import LocalStorage
 from backupd.storage.memory import MemoryStorage

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import zstandard
 
-from backupd.repository import Keys, Repository, age
-from backupd.repository.chunker import Cutter
-from backupd.repository.codec import Codec
-from backupd.repository.padding import padding_frame
+from backupd.repository import Keys, Repository
+from backupd.repository.encryption import age
+from backupd.repository.stream.chunker import Cutter
+from backupd.repository.stream.codec import Codec
+from backupd.repository.stream.padding import padding_frame
 from backupd.storage.local import LocalStorage
 from tests.streams import save, tar_of
 

@@ -12,7 +12,7 @@ import pytest
 
 from backupd import errors
 from backupd.repository import Keys, Repository
-from backupd.repository.codec import Codec
+from backupd.repository.stream.codec import Codec
 from backupd.snapshot import decode as decode_manifest
 from backupd.storage.local import LocalStorage
 from backupd.storage.memory import MemoryStorage

@@ -15,13 +15,13 @@ from itertools import islice
 
 from backupd.errors import Interrupted
 from backupd.progress import Progress, Tally, silent
-from backupd.repository.chunkkeys import chunk_of
-from backupd.repository.collection import Collections, Pending
-from backupd.repository.condemned import Keys, put_set
-from backupd.repository.fingerprints import Fingerprints
-from backupd.repository.marks import Belongings, Marks, belongings, mark
-from backupd.repository.sessions import SILENT, Session, bury, grouped, live, sessions
-from backupd.repository.sight import FOLDERS, LAST, Sight
+from backupd.repository.encryption.chunkkeys import chunk_of
+from backupd.repository.encryption.fingerprints import Fingerprints
+from backupd.repository.gc.collection import Collections, Pending
+from backupd.repository.gc.condemned import Keys, put_set
+from backupd.repository.gc.marks import Belongings, Marks, belongings, mark
+from backupd.repository.gc.sessions import SILENT, Session, bury, grouped, live, sessions
+from backupd.repository.gc.sight import FOLDERS, LAST, Sight
 from backupd.snapshot import new_id
 from backupd.storage.base import ObjectInfo, Storage
 

@@ -28,12 +28,12 @@ from backupd.errors import (
 )
 from backupd.progress import Progress, Tally
 from backupd.repository.catalogue import Place
-from backupd.repository.codec import FRAME_MIN_BYTES
-from backupd.repository.finding import Finding, hits
-from backupd.repository.inventory import Inventory
 from backupd.repository.marker import MARKER
 from backupd.repository.repository import Repository
 from backupd.repository.sidecar import check_stored
+from backupd.repository.stream.codec import FRAME_MIN_BYTES
+from backupd.repository.verification.finding import Finding, hits
+from backupd.repository.verification.inventory import Inventory
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest
 
 Item = TypeVar("Item")

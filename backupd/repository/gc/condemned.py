@@ -14,8 +14,8 @@ from typing import Literal, cast
 import zstandard
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, RepositoryError, RepositoryUnsupported
-from backupd.repository.chunkkeys import ID_BYTES, SNAPSHOT_ID, chunk_of, ending_of, stem_of
-from backupd.repository.fingerprints import Fingerprints
+from backupd.repository.encryption.chunkkeys import ID_BYTES, SNAPSHOT_ID, chunk_of, ending_of, stem_of
+from backupd.repository.encryption.fingerprints import Fingerprints
 from backupd.repository.sidecar import SidecarWriter
 from backupd.storage.base import ObjectInfo, Storage
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 
 from backupd.errors import ObjectDamaged
-from backupd.repository.codec import CHUNK_LIMIT_BYTES, Codec
-from backupd.repository.encryption import Encryption
-from backupd.repository.padding import after_padding, padding_frame
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.stream.codec import CHUNK_LIMIT_BYTES, Codec
+from backupd.repository.stream.padding import after_padding, padding_frame
 from backupd.storage.base import Buffer
 
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from backupd.errors import KeyMissing, ObjectDamaged, Undecryptable
-from backupd.repository import age
-from backupd.repository.age import Identity, Recipient
+from backupd.repository.encryption import age
+from backupd.repository.encryption.age import Identity, Recipient
 from backupd.storage.base import Buffer
 
 if TYPE_CHECKING:
-    from backupd.repository.agefile import Output
+    from backupd.repository.encryption.agefile import Output
 
 _MAC = re.compile(rb',"mac":"([0-9a-f]{64})"}')
 _MAC_BYTES = len(b',"mac":""}') + 64

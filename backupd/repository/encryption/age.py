@@ -16,8 +16,8 @@ from backupd.errors import ConfigError, Undecryptable
 from backupd.storage.base import Buffer
 
 if TYPE_CHECKING:
-    from backupd.repository.agefile import Opener, Output
-    from backupd.repository.agefile import Recipient as NativeRecipient
+    from backupd.repository.encryption.agefile import Opener, Output
+    from backupd.repository.encryption.agefile import Recipient as NativeRecipient
 
 _PIECE_BYTES = 64 * 1024
 _TAG_BYTES, _NONCE_BYTES = 16, 16
@@ -53,7 +53,7 @@ def recipient(text: str) -> Recipient:
     """The public key that `text` is; `ConfigError` if it is none."""
     import pyrage
 
-    from backupd.repository import agefile
+    from backupd.repository.encryption import agefile
 
     if "SECRET-KEY" in text.upper() or "PRIVATE KEY" in text.upper():
         raise ConfigError(
@@ -73,7 +73,7 @@ def identities(content: bytes, *, name: str) -> list[Identity]:
     """The secret keys in a file: those of age, one a line, or one of ssh; `ConfigError` names the file."""
     import pyrage
 
-    from backupd.repository import agefile
+    from backupd.repository.encryption import agefile
 
     try:
         if b"PRIVATE KEY-----" in content:
@@ -113,7 +113,7 @@ def recipient_of(identity: str) -> str:
 def encrypt(content: bytes, recipients: Sequence[Recipient]) -> tuple[Buffer, Identity | None]:
     """An age file of `content` that each of the recipients opens, and its author where one can open it."""
     if native := _natives(recipients):
-        from backupd.repository import agefile
+        from backupd.repository.encryption import agefile
 
         sealed, author = agefile.encrypt(content, native)
         return sealed, Identity(None, author)
@@ -125,7 +125,7 @@ def encrypt(content: bytes, recipients: Sequence[Recipient]) -> tuple[Buffer, Id
 def encrypt_stream(source: IO[bytes], out: Output, recipients: Sequence[Recipient]) -> Identity | None:
     """Like `encrypt`, from a file to a file, in little memory."""
     if native := _natives(recipients):
-        from backupd.repository import agefile
+        from backupd.repository.encryption import agefile
 
         return Identity(None, agefile.encrypt_stream(source, out, native))
     import pyrage
@@ -137,7 +137,7 @@ def encrypt_stream(source: IO[bytes], out: Output, recipients: Sequence[Recipien
 def decrypt(sealed: Buffer, identities: Sequence[Identity]) -> bytes:
     """What an age file holds; `Undecryptable` if none of the identities opens it, or if it is damaged."""
     if openers := _natives(identities):
-        from backupd.repository import agefile
+        from backupd.repository.encryption import agefile
 
         return agefile.decrypt(sealed, openers)
     import pyrage
@@ -152,7 +152,7 @@ def decrypt(sealed: Buffer, identities: Sequence[Identity]) -> bytes:
 def decrypt_stream(source: IO[bytes], out: Output, identities: Sequence[Identity]) -> None:
     """Like `decrypt`, from a file to a file: what was written is worth nothing if it raises."""
     if openers := _natives(identities):
-        from backupd.repository import agefile
+        from backupd.repository.encryption import agefile
 
         return agefile.decrypt_stream(source, out, openers)
     import pyrage
@@ -166,7 +166,7 @@ def decrypt_stream(source: IO[bytes], out: Output, identities: Sequence[Identity
 def holds(sealed: Buffer, content: bytes, identities: Sequence[Identity]) -> bool:
     """Whether `decrypt` would return `content`."""
     if openers := _natives(identities):
-        from backupd.repository import agefile
+        from backupd.repository.encryption import agefile
 
         return agefile.holds(sealed, content, openers)
     try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backupd.errors import BackupdError, ConfigError
-from backupd.repository import age
-from backupd.repository.age import Identity
+from backupd.repository.encryption import age
+from backupd.repository.encryption.age import Identity
 from backupd.storage.publish import sync_directory
 
 _ID_KEY = re.compile(rb"([0-9a-f]{64})\n?")

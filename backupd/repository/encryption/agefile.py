@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from backupd.errors import Undecryptable
-from backupd.repository import bech32
+from backupd.repository.encryption import bech32
 from backupd.storage.base import Buffer
 
 PIECE_BYTES = 64 * 1024

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import chain
 
-from backupd.repository.condemned import Keys, load_keys, put_set, sets
+from backupd.repository.gc.condemned import Keys, load_keys, put_set, sets
 from backupd.snapshot import new_id
 from backupd.storage.base import Storage
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from backupd.repository import index
-from backupd.repository.tarstream import BLOCK, TYPES, Member, is_trailer, padding, read_head
+from backupd.repository.stream import index
+from backupd.repository.stream.tarstream import BLOCK, TYPES, Member, is_trailer, padding, read_head
 
 KIB = 1024
 LARGE = 256 * KIB
@@ -121,7 +121,7 @@ Native = Callable[[memoryview, int, int, int, int], tuple[list[int], int, bool, 
 
 def _load() -> Native | None:
     try:
-        from backupd.repository import _walk
+        from backupd.repository.stream import _walk
     except ImportError:
         return None
     return _walk.walk

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from backupd.errors import BackupdError, StreamRejected
-from backupd.repository.tarstream import BLOCK, padding
-from backupd.repository.walk import KIB, Large, Listing, Walk, walk
+from backupd.repository.stream.tarstream import BLOCK, padding
+from backupd.repository.stream.walk import KIB, Large, Listing, Walk, walk
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its fallback to pure Python, which is refused below

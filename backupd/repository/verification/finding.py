@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from backupd.errors import BackupdError
-from backupd.repository.inventory import Inventory
 from backupd.repository.reader import SnapshotReader
+from backupd.repository.verification.inventory import Inventory
 from backupd.snapshot import Manifest
 
 CHUNKS_TOLD = 1000

@@ -16,8 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from backupd.errors import Interrupted
-from backupd.repository.chunker import CHUNK_MAX, Cutter
 from backupd.repository.chunks import ChunkStore, StoredChunk
+from backupd.repository.stream.chunker import CHUNK_MAX, Cutter
 from backupd.storage.base import CORES
 
 FILL_BYTES = 4 * 1024 * 1024

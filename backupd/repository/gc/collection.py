@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from backupd.repository.chunkkeys import chunk_of
-from backupd.repository.condemned import Condemned, Keys, Set, load_keys, names_in, put_set, sets
-from backupd.repository.marks import Marks
-from backupd.repository.sessions import live, sessions
+from backupd.repository.encryption.chunkkeys import chunk_of
+from backupd.repository.gc.condemned import Condemned, Keys, Set, load_keys, names_in, put_set, sets
+from backupd.repository.gc.marks import Marks
+from backupd.repository.gc.sessions import live, sessions
 from backupd.storage.base import Storage
 
 

@@ -13,8 +13,8 @@ from itertools import chain, groupby, islice
 
 from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound
 from backupd.progress import Progress, Tally
-from backupd.repository.chunkkeys import SNAPSHOT_ID
-from backupd.repository.fingerprints import Fingerprints
+from backupd.repository.encryption.chunkkeys import SNAPSHOT_ID
+from backupd.repository.encryption.fingerprints import Fingerprints
 from backupd.repository.sidecar import read_lines
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode
 from backupd.storage.base import ObjectInfo, Storage

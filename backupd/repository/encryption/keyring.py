@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from backupd.errors import KeyMissing, RepositoryUnsupported, Undecryptable, WrongKey
-from backupd.repository import age
-from backupd.repository.age import Identity
-from backupd.repository.encryption import Encryption, derive
-from backupd.repository.keys import Keys, id_key_text, read_id_key
+from backupd.repository.encryption import age
+from backupd.repository.encryption.age import Identity
+from backupd.repository.encryption.encryption import Encryption, derive
+from backupd.repository.encryption.keys import Keys, id_key_text, read_id_key
 
 _SCHEME = "age"
 

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from backupd.errors import ObjectDamaged
-from backupd.repository.tarstream import Member
+from backupd.repository.stream.tarstream import Member
 
 
 @dataclass(frozen=True)
