@@ -202,7 +202,7 @@ class S3Storage:
     def _target(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
-    def _get(self, key: str, **how: str) -> tuple[StreamingBody, int]:
+    def _get(self, key: str, **how: Any) -> tuple[StreamingBody, int]:
         target = self._target(key)
         with self._errors(f"read {key}"):
             try:
