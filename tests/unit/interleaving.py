@@ -118,6 +118,12 @@ class OwnView:
             raise ObjectDamaged(f"{key} is too large")
         return data
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        self._pause(f"get_range {key}")
+        if (data := self._staged.get(key)) is None:
+            return self._shared.get_range(key, offset, length)
+        return data[offset : offset + length]
+
     def open(self, key: str) -> BinaryIO:
         return BytesIO(self.get(key, limit_bytes=1 << 30))
 
