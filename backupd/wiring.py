@@ -55,7 +55,6 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
             Repository.open(
                 storage,
                 settings.keys,
-                remote=not isinstance(storage, LocalStorage),
                 caches=settings.state_dir / "cache",
                 note=log.debug,
             )

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import BinaryIO, cast
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
-from backupd.storage.base import Buffer, ObjectInfo, Storage
+from backupd.storage.base import Buffer, ObjectInfo, Storage, check_range, ends_early
 
 
 class Crash(BaseException):
@@ -102,6 +102,18 @@ class FaultyStorage:
         if len(content) > limit_bytes:
             raise ObjectDamaged(f"{key} is larger than {limit_bytes} bytes")
         return content
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        self._enter("get_range", key)
+        self._refuse_hidden(key)
+        if key not in self._damage:
+            return self.inner.get_range(key, offset, length)
+        check_range(offset, length)
+        with self.inner.open(key) as file:
+            data = self._damaged(key, file.read())[offset : offset + length]
+        if len(data) < length:
+            raise ends_early(key, offset, length)
+        return data
 
     def open(self, key: str) -> BinaryIO:
         self._enter("open", key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import IO, BinaryIO, cast
 
 import zstandard
@@ -94,15 +94,20 @@ def read_lines(
             encryption.decrypt_stream(stored, opened, key=key)
             opened.seek(0)
             spool = opened
-        try:
-            with zstandard.ZstdDecompressor().stream_reader(spool) as stream:
-                lines = io.BufferedReader(stream)
-                while line := lines.readline(LINE_LIMIT_BYTES):
-                    if not line.endswith(b"\n"):
-                        raise ObjectDamaged(f"{key} is damaged: a line without an end")
-                    yield line[:-1]
-        except zstandard.ZstdError as error:
-            raise ObjectDamaged(f"{key} is damaged: {error}") from error
+        yield from lines_of(spool, key)
+
+
+def lines_of(stored: IO[bytes], key: str) -> Iterator[bytes]:
+    """The lines, without their ends, of the zstd stream that a file holds; `ObjectDamaged` if it holds none."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(stored) as stream:
+            lines = io.BufferedReader(stream)
+            while line := lines.readline(LINE_LIMIT_BYTES):
+                if not line.endswith(b"\n"):
+                    raise ObjectDamaged(f"{key} is damaged: a line without an end")
+                yield line[:-1]
+    except zstandard.ZstdError as error:
+        raise ObjectDamaged(f"{key} is damaged: {error}") from error
 
 
 def check_stored(storage: Storage, key: str, *, sha256: str) -> None:

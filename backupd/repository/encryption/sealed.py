@@ -14,7 +14,6 @@ from backupd.storage.base import Buffer
 class SealedCodec(Codec):
     """How an encrypted repository names and wraps the content of its chunks; any thread may use it."""
 
-    suffix = ".zst.age"
     limit_bytes = CHUNK_LIMIT_BYTES + CHUNK_LIMIT_BYTES // 8
     """Padding adds 3 % to a large frame; age 16 bytes to each 64 KiB, and a header with all recipients."""
 

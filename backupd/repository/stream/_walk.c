@@ -18,9 +18,9 @@
 #define BLOCK 512
 #define HEAD_LIMIT (4 * 1024 * 1024)
 #define LARGE (256 * 1024)
-#define GROUP_MIN (32 * 1024)
-#define GROUP_MAX (512 * 1024)
-#define GROUP_CLOSE (96 * 1024)
+#define GROUP_MIN (16 * 1024)
+#define GROUP_MAX (256 * 1024)
+#define GROUP_CLOSE (32 * 1024)
 
 static const char *const TYPES[] = {"file",  "hardlink",  "symlink", "character",
                                     "block", "directory", "fifo",    "other"};

@@ -26,11 +26,8 @@ _DAMAGED_HINT = "restore an earlier snapshot, or bring this object back from a c
 class Codec:
     """How a repository names and wraps the content of its chunks; any thread may use it."""
 
-    suffix = ".zst"
-    """What the keys of its chunks end with."""
-
     limit_bytes = FRAME_LIMIT_BYTES
-    """No stored chunk is larger."""
+    """No slice is longer."""
 
     def __init__(self) -> None:
         self._local = _Local()

@@ -1,4 +1,4 @@
-"""From a tar stream to stored chunks: one thread reads, one cuts, many hash, compress and store.
+"""From a tar stream to chunks that can be stored: one thread reads, one cuts, many hash and compress.
 
 Memory is a fixed ring of buffers. While the reader fills one, chunks that are views into others are at work;
 what a window leaves uncut is copied into the head room of the next, so that a chunk is always one contiguous
@@ -13,12 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from backupd.errors import Interrupted
-from backupd.repository.chunks import ChunkStore, StoredChunk
 from backupd.repository.stream.chunker import CHUNK_MAX, Cutter
 from backupd.storage.base import CORES
+
+T = TypeVar("T")
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
@@ -32,31 +33,27 @@ class Source(Protocol):
     def readinto(self, buffer: memoryview) -> int: ...
 
 
-class Pipeline:
-    """Stores the chunks of one stream."""
+class Pipeline(Generic[T]):
+    """Prepares the chunks of one stream: `prepare` is called for each, in as many threads as there are cores."""
 
-    def __init__(self, chunks: ChunkStore, cutter: Cutter) -> None:
-        self._chunks = chunks
+    def __init__(self, prepare: Callable[[memoryview], T], cutter: Cutter) -> None:
+        self._prepare = prepare
         self._cutter = cutter
-        # Where chunks wait for a network, each has a thread of its own; many threads wait at once.
-        self._batch_bytes = BATCH_BYTES if chunks.concurrency <= CORES else 0
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
-        self._pending: deque[Future[list[StoredChunk]]] = deque()
+        self._pending: deque[Future[list[T]]] = deque()
         self._window: _Buffer | None = None
         self._rest = memoryview(b"")
         for _ in range(BUFFERS):
             self._free.put(_Buffer(self._free))
 
-    def run(
-        self, source: Source, *, at_end: Callable[[], None], cancel: threading.Event
-    ) -> Iterator[StoredChunk]:
-        """The stream's chunks in order, each once the storage has it; whether durably, `flush` will tell.
+    def run(self, source: Source, *, at_end: Callable[[], None], cancel: threading.Event) -> Iterator[T]:
+        """What was made of the stream's chunks, in order. Who is slow to take it slows down the reading.
 
-        `at_end` is called in the reader's thread as soon as the stream has ended, while storing goes on. What
-        the source, `at_end` or the storage raises ends the run, as does `cancel`, with `Interrupted`.
+        `at_end` is called in the reader's thread as soon as the stream has ended, while work goes on. What
+        the source, `at_end` or `prepare` raises ends the run, as does `cancel`, with `Interrupted`.
         """
-        with ThreadPoolExecutor(1 + self._chunks.concurrency, thread_name_prefix="pipeline") as pool:
+        with ThreadPoolExecutor(1 + CORES, thread_name_prefix="pipeline") as pool:
             reader = pool.submit(self._read, source, at_end)
             try:
                 for buffer in iter(self._full.get, None):
@@ -100,7 +97,7 @@ class Pipeline:
         for end in self._cutter.cut(window, last=buffer.last):
             batch.append(window[at:end])
             at = end
-            if at - first >= self._batch_bytes:
+            if at - first >= BATCH_BYTES:
                 self._submit(batch, buffer, pool)
                 first, batch = at, []
         if batch:
@@ -109,18 +106,15 @@ class Pipeline:
 
     def _submit(self, batch: Sequence[memoryview], buffer: _Buffer, pool: ThreadPoolExecutor) -> None:
         buffer.hold()
-        self._pending.append(pool.submit(self._store, batch, buffer.release))
+        self._pending.append(pool.submit(self._work, batch, buffer.release))
 
-    def _store(self, batch: Sequence[memoryview], read: Callable[[], None]) -> list[StoredChunk]:
-        """Store chunks; `read` is called as soon as none of them is needed any more, whatever happens."""
+    def _work(self, batch: Sequence[memoryview], read: Callable[[], None]) -> list[T]:
         try:
-            stored = [self._chunks.store(data) for data in batch[:-1]]
-        except BaseException:
+            return [self._prepare(data) for data in batch]
+        finally:
             read()
-            raise
-        return [*stored, self._chunks.store(batch[-1], read)]
 
-    def _settled(self) -> Iterator[StoredChunk]:
+    def _settled(self) -> Iterator[T]:
         while self._pending and self._pending[0].done():
             yield from self._pending.popleft().result()
 

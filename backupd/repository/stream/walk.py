@@ -17,8 +17,8 @@ from backupd.repository.stream.tarstream import BLOCK, TYPES, Member, is_trailer
 
 KIB = 1024
 LARGE = 256 * KIB
-GROUP_MIN, GROUP_MAX = 32 * KIB, 512 * KIB
-GROUP_CLOSE = 96 * KIB
+GROUP_MIN, GROUP_MAX = 16 * KIB, 256 * KIB
+GROUP_CLOSE = 32 * KIB
 
 
 @dataclass(slots=True)
