@@ -24,7 +24,6 @@ from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
 from backupd.volume import Protection, resolve

@@ -246,7 +246,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         _export,
     ),
     "verify": (
-        "prove that snapshots are whole: chunks, chunk lists, indexes",
+        "prove that snapshots are whole: packs, chunk lists, indexes",
         "backupd verify\nbackupd verify shop_postgres_data --read-data\nbackupd verify --read-data=5%",
         _verify,
     ),
@@ -259,7 +259,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         _forget,
     ),
     "prune": (
-        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "free the space of packs that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
     ),

@@ -90,7 +90,7 @@ def test_the_slices_in_the_order_of_the_list_are_a_tar_zst(repository: Repositor
 
 
 def test_chunks_lie_in_full_packs_in_the_order_of_the_stream(repository: Repository) -> None:
-    """A first snapshot is read from beginning to end of one pack after the other, and nothing else is in them."""
+    """A first snapshot is read pack after pack, each from beginning to end; nothing else is in them."""
     manifest = save(repository, tar_of({"./a": noise(9_000_000), "./b": noise(9_000_000, seed=1)}))
     found = list(repository.reader(manifest).slices())
     sizes = {info.key: info.size_bytes for info in repository.storage.list("packs/")}

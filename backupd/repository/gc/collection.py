@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from backupd.repository.encryption.chunkkeys import chunk_of
-from backupd.repository.gc.condemned import Condemned, Keys, Set, load_keys, names_in, put_set, sets
+from backupd.repository.gc.absent import Absent
 from backupd.repository.gc.marks import Marks
 from backupd.repository.gc.sessions import live, sessions
+from backupd.repository.gc.sets import Set, names_in, packs_in, put_set, sets
 from backupd.storage.base import Storage
 
 
@@ -33,20 +33,21 @@ class State:
 class Collections:
     """All that lies under gc/."""
 
-    def __init__(self, storage: Storage, found: list[Set], keys: dict[Set, Keys]) -> None:
+    def __init__(self, storage: Storage, found: list[Set], packs: dict[Set, frozenset[str]]) -> None:
         self._storage = storage
         self._found = found
-        self._keys = keys
-        self._condemned = {each.id: each for each in found if each.kind == "condemned"}
-        self._mature: dict[str, Condemned] = {}
-        self._held = Condemned()
+        self._packs = packs
+        self._listed: set[Set] = set()
+        self._mature = self._held = Absent()
+        self.damaged = frozenset[str]().union(*self._of("damaged").values())
+        """The packs that were found damaged or missing."""
 
     @classmethod
     def load(cls, storage: Storage) -> Collections:
         """What lies there now."""
         found = sets(storage)
-        naming = [each for each in found if each.kind in ("condemned", "damaged")]
-        return cls(storage, found, {each: load_keys(storage, each) for each in naming})
+        naming = [each for each in found if each.kind in ("condemned", "damaged", "sparse")]
+        return cls(storage, found, {each: packs_in(storage, each) for each in naming})
 
     def judge(self, alive: set[str], now: datetime, grace: timedelta, *, note: bool) -> State:
         """Find out which collections may delete, if these sessions live and were listed after the sets.
@@ -57,54 +58,60 @@ class Collections:
         noted = {each.id: each for each in self._found if each.kind == "waiting"}
         finished = {each.id for each in self._found if each.kind == "finished"}
         pending = []
-        for set_id, each in self._condemned.items():
-            if set_id in noted:
-                outstanding = alive.intersection(names_in(self._storage, noted[set_id]))
+        for each in self._of("condemned"):
+            if each.id in noted:
+                outstanding = alive.intersection(names_in(self._storage, noted[each.id]))
             else:
                 outstanding = alive
                 if note:
-                    put_set(self._storage, set_id, "waiting", sorted(alive))
+                    put_set(self._storage, each.id, "waiting", sorted(alive))
             if outstanding or now < each.modified + grace:
-                pending.append(Pending(set_id, each.modified + grace, tuple(sorted(outstanding))))
+                pending.append(Pending(each.id, each.modified + grace, tuple(sorted(outstanding))))
         held = {each.set_id for each in pending}
-        self._held = Condemned((i, self._keys[each]) for i, each in self._condemned.items() if i in held)
-        self._mature = {
-            i: Condemned([(i, self._keys[each])]) for i, each in self._condemned.items() if i not in held
-        }
-        return State(tuple(i for i in self._mature if i not in finished), tuple(pending))
+        condemned = self._of("condemned").items()
+        self._held = Absent(packs for each, packs in condemned if each.id in held)
+        self._mature = Absent(packs for each, packs in condemned if each.id not in held)
+        done = finished | held
+        return State(tuple(each.id for each, _ in condemned if each.id not in done), tuple(pending))
 
-    def mature_with(self, key: str) -> list[str]:
-        """The collections that condemned a key and may delete it."""
-        return [set_id for set_id, condemned in self._mature.items() if key in condemned]
+    def listed(self, pack: str) -> None:
+        """Note that there is such a pack: the sets that name it stay."""
+        self._listed.update(each for each, packs in self._packs.items() if pack in packs)
 
-    def holds(self, key: str) -> bool:
-        """Whether a collection condemned the key that may not delete yet."""
-        return key in self._held
+    def dooms(self, pack: str) -> bool:
+        """Whether a collection condemned the pack that may delete now."""
+        return pack in self._mature
 
-    def damaged_chunks(self, marks: Marks) -> Iterator[str]:
-        """The chunks of which a damaged key is named by a snapshot: any other key of them may heal it."""
-        for each in self._damaged():
-            for key in self._keys[each]:
-                if key in marks and (chunk := chunk_of(key)):
-                    yield chunk
+    def holds(self, pack: str) -> bool:
+        """Whether a collection condemned the pack that may not delete yet."""
+        return pack in self._held
 
-    def rubbish(self, marks: Marks, used: set[str], finished_before: datetime) -> Iterator[str]:
-        """What may be removed, in that order.
+    def rubbish(self, marks: Marks) -> Iterator[str]:
+        """What may be removed, in that order, once all packs there are were noted with `listed`.
 
-        Collections that finished long ago, unless they just found something to delete once more; and sets of
-        damaged keys that no snapshot names and no object has.
+        A set goes only when none of its packs is there, of damaged ones when no snapshot names one either.
+        Sparse ones are replaced, not removed.
         """
+        condemned = {each.id for each in self._of("condemned")}
         for each in self._found:
-            if each.kind == "finished" and each.modified < finished_before and each.id not in used:
-                yield from (f"gc/{each.id}.{kind}.zst" for kind in ("condemned", "waiting", "finished"))
-            elif each.kind in ("waiting", "finished") and each.id not in self._condemned:
+            if each.kind in ("waiting", "finished") and each.id not in condemned:
                 yield each.info.key
-        for each in self._damaged():
-            if not any(key in marks or self._storage.exists(key) for key in self._keys[each]):
+        for each in self._of("condemned"):
+            if each not in self._listed:
+                yield from (f"gc/{each.id}.{kind}.zst" for kind in ("condemned", "waiting", "finished"))
+        for each, packs in self._of("damaged").items():
+            if each not in self._listed and not any(pack in marks for pack in packs):
                 yield each.info.key
 
-    def _damaged(self) -> list[Set]:
-        return [each for each in self._found if each.kind == "damaged"]
+    def news(self, sparse: Iterable[str]) -> tuple[str, ...] | None:
+        """The keys of the sets to be replaced if these packs are sparse; None if they tell just that."""
+        told = self._of("sparse")
+        if frozenset(sparse) == frozenset[str]().union(*told.values()):
+            return None
+        return tuple(each.info.key for each in told)
+
+    def _of(self, kind: str) -> dict[Set, frozenset[str]]:
+        return {each: packs for each, packs in self._packs.items() if each.kind == kind}
 
 
 def ripe(storage: Storage, now: datetime, grace: timedelta) -> bool:

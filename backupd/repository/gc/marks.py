@@ -1,8 +1,7 @@
-"""Which chunks the snapshots name: every chunk list is read, in bounded memory."""
+"""What the snapshots name: every chunk list is read, in bounded memory."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections import deque
@@ -13,36 +12,45 @@ from itertools import chain, groupby, islice
 
 from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound
 from backupd.progress import Progress, Tally
-from backupd.repository.encryption.chunkkeys import SNAPSHOT_ID
-from backupd.repository.encryption.fingerprints import Fingerprints
+from backupd.repository.gc.fingerprints import Fingerprints
 from backupd.repository.sidecar import read_lines
+from backupd.repository.slices import Slice
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode
 from backupd.storage.base import ObjectInfo, Storage
 
 _AHEAD = 16
-_KEY = re.compile(rf"chunks/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})(\.{SNAPSHOT_ID})?\.zst(?:\.age)?".encode())
 _NAME = re.compile(r"snapshots/([^/]+/[^/]+/[^/.]+)\.[^/]+")
 
 
 class Marks:
-    """The keys of chunks that are named; says yes wrongly almost never, and never no."""
+    """How much of each pack is named; a pack is said to be named wrongly almost never, and unnamed never."""
 
-    def __init__(self) -> None:
-        self._named = Fingerprints()
+    def __init__(self, damaged: Iterable[str] = ()) -> None:
+        """Of what is named in `damaged` packs the ids are remembered, too, as `needed`."""
+        self.needed = Fingerprints()
+        self._slices = Fingerprints()
+        self._used: dict[int, int] = {}
+        self._damaged = frozenset(damaged)
 
     def __len__(self) -> int:
-        return len(self._named)
+        """How many different slices are named."""
+        return len(self._slices)
 
-    def add(self, key: bytes) -> bool:
-        """Remember a key; False if it is none of a chunk."""
-        match = _KEY.fullmatch(key)
-        if match is not None:
-            self._named.add(_digest(match))
-        return match is not None
+    def add(self, line: bytes, key: str) -> None:
+        """Remember a line of the chunk list under `key`; `ObjectDamaged` if it is none."""
+        if self._slices.add(line):
+            found = Slice.parse(line, key)
+            pack = hash(found.pack)
+            self._used[pack] = self._used.get(pack, 0) + found.length
+            if found.pack in self._damaged:
+                self.needed.add(found.chunk.encode())
 
-    def __contains__(self, key: str) -> bool:
-        match = _KEY.fullmatch(key.encode())
-        return match is not None and _digest(match) in self._named
+    def used_bytes(self, pack: str) -> int:
+        """How many bytes of a pack are named; 0 if it is not."""
+        return self._used.get(hash(pack), 0)
+
+    def __contains__(self, pack: str) -> bool:
+        return hash(pack) in self._used
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,19 @@ def belongings(infos: Iterable[ObjectInfo]) -> Iterator[Belongings]:
             yield Belongings(name, tuple(group))
 
 
-def mark(storage: Storage, manifest_keys: list[str], *, progress: Progress, cancel: threading.Event) -> Marks:
-    """The keys that these manifests' chunk lists name. Whatever cannot be read raises.
+def mark(
+    storage: Storage,
+    manifest_keys: list[str],
+    *,
+    damaged: Iterable[str] = (),
+    progress: Progress,
+    cancel: threading.Event,
+) -> Marks:
+    """What these manifests' chunk lists name. Whatever cannot be read raises.
 
     A manifest that is gone was forgotten meanwhile, and names nothing.
     """
-    marks = Marks()
+    marks = Marks(damaged)
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="mark") as pool:
         pending: deque[Future[tuple[str, Iterator[bytes]]]] = deque()
         waiting = iter(manifest_keys)
@@ -87,8 +102,7 @@ def mark(storage: Storage, manifest_keys: list[str], *, progress: Progress, canc
                 list_key, lines = pending.popleft().result()
                 pending.extend(pool.submit(_fetch, storage, key) for key in islice(waiting, 1))
                 for line in lines:
-                    if not marks.add(line):
-                        raise ObjectDamaged(f"{list_key} names {line[:100]!r}, which is no chunk")
+                    marks.add(line, list_key)
                 progress(Tally(0, done + 1))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -117,12 +131,6 @@ def _lines(storage: Storage, manifest: Manifest) -> Iterator[bytes]:
             f"{manifest.chunks_key} is missing, which snapshot {manifest.snapshot} needs",
             hint="forget that snapshot, or bring the object back; until then nothing can be pruned",
         ) from error
-
-
-def _digest(match: re.Match[bytes]) -> str:
-    if match[3] is None:
-        return match[2].decode()
-    return hashlib.blake2b(match[0], digest_size=8).hexdigest()
 
 
 def _name(key: str) -> str | None:

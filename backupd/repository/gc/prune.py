@@ -1,64 +1,54 @@
-"""Deleting chunks that no snapshot names: no locks, no clocks, any number of hosts (docs/FORMAT.md, "Prune").
+"""Deleting packs that no snapshot names: no locks, no clocks, any number of hosts (docs/FORMAT.md, "Prune").
 
 A run goes once through all there is to do: it deletes what earlier runs condemned and nobody can need any
-more, and condemns what is garbage now. It never waits; the next run goes on where this one had to stop.
+more, condemns what is garbage now, and tells writers which packs hold little. It never waits; the next run
+goes on where this one had to stop.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from backupd.errors import Interrupted
 from backupd.progress import Progress, Tally, silent
-from backupd.repository.encryption.chunkkeys import chunk_of
-from backupd.repository.encryption.fingerprints import Fingerprints
 from backupd.repository.gc.collection import Collections, Pending
-from backupd.repository.gc.condemned import Keys, put_set
-from backupd.repository.gc.marks import Belongings, Marks, belongings, mark
-from backupd.repository.gc.sessions import SILENT, Session, bury, grouped, live, sessions
-from backupd.repository.gc.sight import FOLDERS, LAST, Sight
+from backupd.repository.gc.healing import Healing
+from backupd.repository.gc.marks import Belongings, Marks, mark
+from backupd.repository.gc.sessions import bury, grouped, live, sessions
+from backupd.repository.gc.sets import Kind, put_set
+from backupd.repository.gc.sight import Sight
+from backupd.repository.gc.sorting import Sorting, Sparse, Tranche
+from backupd.repository.gc.sweeping import abandoned, old_probes, old_sessions, orphaned_lists, snapshots
 from backupd.snapshot import new_id
-from backupd.storage.base import ObjectInfo, Storage
-
-KEPT = timedelta(days=90)
-"""How long sets and the sessions that were fenced stay after they have done their work."""
+from backupd.storage.base import Storage
 
 _AT_ONCE = 16
 _BATCH = 256
-
-
-@dataclass
-class Tranche:
-    """Chunks, and how large they are as stored."""
-
-    keys: Keys = field(default_factory=Keys)
-    size_bytes: int = 0
-
-    def add(self, info: ObjectInfo) -> None:
-        """Count one more."""
-        self.keys.add(info.key)
-        self.size_bytes += info.size_bytes
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run will do: delete `doomed`, condemn `garbage`, and sweep away `rubbish` that has no use.
 
-    `finished` are the collections that have then deleted all they can, `pending` those that cannot yet;
-    `held_bytes` is what these will delete.
+    `held` is what collections will delete that cannot yet, the `pending` ones; `finished` will have deleted
+    all they can. `news` are the keys of sets to be replaced because they do not tell writers what is `sparse`
+    now: None where they do.
     """
 
     moment: datetime
     snapshots: int
-    chunks: int
+    packs: int
+    size_bytes: int
     doomed: Tranche
     garbage: Tranche
-    held_bytes: int
+    held: Tranche
+    sparse: Sparse
+    news: tuple[str, ...] | None
     finished: tuple[str, ...]
     pending: tuple[Pending, ...]
     strays: tuple[Belongings, ...]
@@ -88,31 +78,38 @@ def plan(
         alive = live(writing.values(), sight.now)
         state = collections.judge({each.name for each in alive}, sight.now, grace, note=not dry_run)
         # After all that: a snapshot that is not listed now was not committed when its writer was given up.
-        whole, strays = _snapshots(storage, sight)
-        marks = mark(storage, whole, progress=progress, cancel=cancel)
+        whole, strays = snapshots(storage, sight)
+        marks = mark(storage, whole, damaged=collections.damaged, progress=progress, cancel=cancel)
         # What those began who were given up just now is spared once: they may only have slept.
-        sorting = _Sorting(
-            collections,
-            marks,
-            young=min([sight.now, *(each.began for each in writing.values() if each.live)]),
-        )
-        count = sum(sorting.sort(info, condemn) for info in sight.list("chunks/"))
+        young = min([sight.now, *(each.began for each in writing.values() if each.live)])
+        sorting = _sort(storage, sight, collections, marks, young)
         return Plan(
             moment=sight.now,
             snapshots=len(whole),
-            chunks=count,
+            packs=sorting.count,
+            size_bytes=sorting.size_bytes,
             doomed=sorting.doomed,
-            garbage=sorting.garbage,
-            held_bytes=sorting.held_bytes,
+            garbage=sorting.garbage if condemn else Tranche(),
+            held=sorting.held,
+            sparse=sorting.sparse,
+            news=collections.news(sorting.sparse.packs) if condemn else None,
             finished=state.to_finish,
             pending=state.pending,
-            strays=tuple(_abandoned(sight, strays, sight.now - grace)),
+            strays=tuple(abandoned(sight, strays, sight.now - grace)),
             rubbish=(
-                *_old_sessions(writing.values(), sight.now),
-                *collections.rubbish(marks, sorting.used, sight.now - KEPT),
-                *_old_probes(storage, sight.now),
+                *old_sessions(writing.values(), sight.now),
+                *collections.rubbish(marks),
+                *orphaned_lists(storage, sorting.places, young),
+                *old_probes(storage, sight.now),
             ),
         )
+
+
+def _sort(storage: Storage, sight: Sight, collections: Collections, marks: Marks, young: datetime) -> Sorting:
+    sorting = Sorting(collections, marks, healing=Healing.find(storage, marks), young=young)
+    for info in sight.list("packs/"):
+        sorting.sort(info)
+    return sorting
 
 
 def execute(
@@ -126,93 +123,30 @@ def execute(
         if not storage.exists(stray.manifest_key):
             _delete_all(storage, (info.key for info in stray.objects))
     _delete_all(storage, plan.rubbish)
+    if plan.news is not None:
+        if plan.sparse.packs:
+            _put_new(storage, "sparse", plan.sparse.packs)
+        _delete_all(storage, plan.news)
     storage.flush()
-    return _condemn(storage, plan.garbage.keys) if len(plan.garbage.keys) else None
+    return _condemn(storage, plan.garbage.packs) if plan.garbage.packs else None
 
 
-def _condemn(storage: Storage, keys: Keys) -> str:
-    while not put_set(storage, set_id := new_id(datetime.now(UTC)), "condemned", keys):
-        pass  # another collector began in this second, with these four digits
+def _condemn(storage: Storage, packs: list[str]) -> str:
+    set_id = _put_new(storage, "condemned", packs)
     # Only now: who begins to write from here on knows the set.
     names = sorted(each.name for each in sessions(storage).values() if each.live)
     put_set(storage, set_id, "waiting", names)
     return set_id
 
 
-class _Sorting:
-    """Which chunks are to go: sorts a listing of them."""
-
-    def __init__(self, collections: Collections, marks: Marks, young: datetime) -> None:
-        self.doomed, self.garbage = Tranche(), Tranche()
-        self.held_bytes = 0
-        self.used: set[str] = set()
-        self._collections = collections
-        self._marks = marks
-        self._young = young
-        self._healing = Fingerprints()
-        for chunk in collections.damaged_chunks(marks):
-            self._healing.add(chunk)
-
-    def sort(self, info: ObjectInfo, condemn: bool) -> bool:
-        """Put a chunk where it belongs; False if it is none."""
-        chunk = chunk_of(info.key)
-        if chunk is None:
-            return False
-        if info.key in self._marks or chunk in self._healing:
-            return True
-        if used := self._collections.mature_with(info.key):
-            self.used.update(used)
-            self.doomed.add(info)
-        elif self._collections.holds(info.key):
-            self.held_bytes += info.size_bytes
-        elif condemn and info.modified < self._young:
-            self.garbage.add(info)
-        return True
-
-
-def _snapshots(storage: Storage, sight: Sight) -> tuple[list[str], list[Belongings]]:
-    """The keys of all manifests, and what lies about without one."""
-    whole, strays = [], []
-    for each in belongings(sight.list("snapshots/")):
-        # What was not listed may have been put while the listing came.
-        if each.complete or storage.exists(each.manifest_key):
-            whole.append(each.manifest_key)
-        else:
-            strays.append(each)
-    return whole, strays
-
-
-def _abandoned(sight: Sight, strays: Iterable[Belongings], before: datetime) -> Iterator[Belongings]:
-    """Those whose writer has ended: sessions are listed after them, so it cannot have been overlooked.
-
-    One that was fenced may yet wake up and put its manifest; its own time is that of its session.
-    """
-    writing = grouped(sight.list("sessions/"))
-    for stray in strays:
-        session = writing.get(stray.name)
-        if (session is None or session.done) and all(info.modified < before for info in stray.objects):
-            yield stray
-
-
-def _old_sessions(writing: Iterable[Session], now: datetime) -> Iterator[str]:
-    for session in writing:
-        if session.done and session.heard < now - SILENT:
-            yield from session.to_remove()
-        elif not session.done and not session.live and session.heard < now - KEPT:
-            # A writer died between its manifest and the proof that it is whole: it never was a snapshot.
-            yield f"snapshots/{session.name}.json"
-            yield from session.to_remove()
-
-
-def _old_probes(storage: Storage, now: datetime) -> Iterator[str]:
-    for folder in FOLDERS:
-        for info in storage.list(f"{folder}{LAST}"):
-            if info.modified < now - SILENT:
-                yield info.key
+def _put_new(storage: Storage, kind: Kind, packs: Iterable[str]) -> str:
+    while not put_set(storage, set_id := new_id(datetime.now(UTC)), kind, packs):
+        pass  # another collector began in this second, with these four digits
+    return set_id
 
 
 def _delete(storage: Storage, doomed: Tranche, progress: Progress, cancel: threading.Event) -> None:
-    keys, total, done = iter(doomed.keys), len(doomed.keys), 0
+    keys, total, done = iter(doomed.packs), len(doomed.packs), 0
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prune") as pool:
         while batch := list(islice(keys, _BATCH)):
             if cancel.is_set():

@@ -12,13 +12,12 @@ import zstandard
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, RepositoryUnsupported
 from backupd.repository.sidecar import SidecarWriter
+from backupd.repository.slices import SNAPSHOT_ID, is_pack
 from backupd.storage.base import ObjectInfo, Storage
 
 Kind = Literal["condemned", "damaged", "sparse", "waiting", "finished"]
 
-_ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
-_SET_KEY = re.compile(rf"gc/({_ID})\.(condemned|damaged|sparse|waiting|finished)\.zst")
-_PACK = re.compile(r"packs/[^/]+/[^/]+/[^/]+/[0-9a-f]{16}\.pack")
+_SET_KEY = re.compile(rf"gc/({SNAPSHOT_ID})\.(condemned|damaged|sparse|waiting|finished)\.zst")
 _BLOCK = 256 * 1024
 _LINE_LIMIT_BYTES = 1024
 
@@ -74,25 +73,32 @@ def packs_in(storage: Storage, found: Set) -> frozenset[str]:
     except ObjectNotFound:
         return frozenset()
     for before, pack in zip(["", *packs], packs, strict=False):
-        if not _PACK.fullmatch(pack) or pack <= before:
+        if not is_pack(pack) or pack <= before:
             raise ObjectDamaged(f"{found.info.key} is damaged: {pack!r} is no pack, or not in its place")
     return frozenset(packs)
 
 
 def names_in(storage: Storage, found: Set) -> Iterator[str]:
     """The names in a set; `ObjectDamaged` unless it is whole, `ObjectNotFound` where it is gone by now."""
-    key = found.info.key
+    try:
+        yield from (line.decode() for line in lines_in(storage, found.info.key))
+    except UnicodeDecodeError as error:
+        raise ObjectDamaged(f"{found.info.key} is damaged: {error}") from error
+
+
+def lines_in(storage: Storage, key: str) -> Iterator[bytes]:
+    """The lines of an object of which nobody knows the hash; like `names_in`."""
     rest = b""
     stream = zstandard.ZstdDecompressor().decompressobj()
     try:
         with storage.open(key) as file:
             while not stream.eof and (block := file.read(_BLOCK)):
                 *lines, rest = (rest + stream.decompress(block)).split(b"\n")
-                yield from (line.decode() for line in lines)
+                yield from lines
                 if len(rest) > _LINE_LIMIT_BYTES:
                     raise ObjectDamaged(f"{key} is damaged: a line is too long")
             whole = stream.eof and not stream.unused_data and not rest and not file.read(1)
-    except (zstandard.ZstdError, UnicodeDecodeError) as error:
+    except zstandard.ZstdError as error:
         raise ObjectDamaged(f"{key} is damaged: {error}") from error
     if not whole:
         raise ObjectDamaged(f"{key} is damaged: it is not one whole zstd frame of lines")

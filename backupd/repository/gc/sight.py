@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from backupd.errors import RepositoryError, StorageError
 from backupd.storage.base import ObjectInfo, Storage
 
-FOLDERS = ("chunks/", "sessions/", "snapshots/")
+FOLDERS = ("packs/", "sessions/", "snapshots/")
 LAST = "~"
 """What the names of probes begin with: no name that stays in these folders comes after it."""
 

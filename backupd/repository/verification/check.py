@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain, islice
 from math import ceil, inf
 from typing import TypeVar
@@ -31,7 +32,7 @@ from backupd.repository.catalogue import Place
 from backupd.repository.marker import MARKER
 from backupd.repository.repository import Repository
 from backupd.repository.sidecar import check_stored
-from backupd.repository.stream.codec import FRAME_MIN_BYTES
+from backupd.repository.slices import PACK_LIMIT_BYTES, Slice
 from backupd.repository.verification.finding import Finding, hits
 from backupd.repository.verification.inventory import Inventory
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest
@@ -49,21 +50,22 @@ _DAMAGE = (IntegrityError, StorageError, RepositoryUnsupported)
 
 @dataclass
 class Counts:
-    """What a check has come through; `unlisted` chunks are there although the storage does not list them."""
+    """What a check has come through; `unlisted` packs are there although the storage does not list them."""
 
     snapshots: int = 0
+    packs: int = 0
     chunks: int = 0
     unlisted: int = 0
-    read_chunks: int = 0
+    read_packs: int = 0
     read_bytes: int = 0
     findings: int = 0
 
 
 @dataclass(frozen=True)
 class Blame:
-    """A chunk with which something is wrong; `mended` where another key has its content."""
+    """A slice with which something is wrong; `mended` where another pack has its content."""
 
-    key: str
+    found: Slice
     problem: str
     mended: bool = False
 
@@ -91,22 +93,23 @@ class Check:
         self.counts = Counts()
 
     def run(self, places: Iterable[Place], known_damaged: Iterable[str], share: float) -> Counts:
-        """Check the snapshots at `places`: their objects, and the content of a share (0 to 1) of the chunks.
+        """Check the snapshots at `places`: their objects, and the content of a share (0 to 1) of the packs.
 
         Those go first that were read longest ago, as far as the repository's cache remembers. What is wrong
-        with chunks is in the inventory afterwards.
+        with packs is in the inventory afterwards.
         """
         self._read_manifests(places)
         # After the manifests: what they name was there before them.
-        self._inventory.list(self._storage.list("chunks/"))
+        self._inventory.list(self._storage.list("packs/"))
         for findings in self._each(self._check_sidecars, self._manifests):
             self.tell(findings)
-        self.counts.chunks = self._inventory.count_named()
+        self.counts.packs = self._inventory.count_packs()
+        self.counts.chunks = self._inventory.count_chunks()
         self._look_at_suspects(known_damaged)
         if share:
-            self._read_chunks(share)
-        if self._inventory.count_unmended():
-            for findings in self._each(self._hits, self._manifests):
+            self._read_packs(share)
+        if damaged := self._inventory.unmended():
+            for findings in self._each(partial(self._hits, damaged), self._manifests):
                 self.tell(findings)
         return self.counts
 
@@ -144,7 +147,7 @@ class Check:
         if mark in self._seen:
             check_stored(self._storage, manifest.chunks_key, sha256=manifest.sidecars.chunks)
             return
-        count = self._inventory.name(self._repository.reader(manifest).chunk_keys())
+        count = self._inventory.name(self._repository.reader(manifest).slices())
         if count != manifest.chunks.count:
             raise ObjectDamaged(
                 f"{manifest.chunks_key} has {count} chunks where its manifest says {manifest.chunks.count}"
@@ -173,67 +176,92 @@ class Check:
         self._seen.add(mark)
 
     def _look_at_suspects(self, known_damaged: Iterable[str]) -> None:
-        odd = self._inventory.odd_sizes(FRAME_MIN_BYTES, self._repository.chunks.limit_bytes)
         # Without an identity nobody can say whether they are still damaged, or healed.
-        known = (key for key in known_damaged if self._repository.readable and self._inventory.names(key))
-        for _, blames in self._each(self._examine, chain(odd, known)):
+        known = (pack for pack in known_damaged if self._repository.readable and self._inventory.names(pack))
+        for _, blames in self._each(self._examine, dict.fromkeys(chain(self._inventory.short(), known))):
             self._blame(blames)
         for present, blames in self._each(self._look_for, self._inventory.unlisted()):
             self.counts.unlisted += present
             self._blame(blames)
 
-    def _read_chunks(self, share: float) -> None:
+    def _read_packs(self, share: float) -> None:
         total = ceil(share * self._inventory.size_bytes())
         self._inventory.read(self._repository.cache.reads())
-        chunks = self._inventory.oldest_read(inf if share >= 1 else total)
-        while page := dict(islice(chunks, _PAGE)):
+        packs = self._inventory.oldest_read(inf if share >= 1 else total)
+        while page := dict(islice(packs, _PAGE)):
             done = []
             try:
-                for key, blames in self._each(self._examine, page):
+                for pack, blames in self._each(self._examine, page):
                     self._blame(blames)
-                    done.append(key)
-                    self.counts.read_chunks += 1
-                    self.counts.read_bytes += page[key]
-                    self._progress(Tally(self.counts.read_bytes, self.counts.read_chunks, total))
+                    done.append(pack)
+                    self.counts.read_packs += 1
+                    self.counts.read_bytes += page[pack]
+                    self._progress(Tally(self.counts.read_bytes, self.counts.read_packs, total))
             finally:
                 self._repository.cache.note_read(done, datetime.now(UTC))
 
-    def _look_for(self, key: str) -> tuple[bool, list[Blame]]:
-        """Whether a chunk is there that is not listed; what is wrong, where it is not."""
+    def _look_for(self, pack: str) -> tuple[bool, list[Blame]]:
+        """Whether a pack is there that is not listed; what is wrong, where it is not."""
         try:
-            if self._storage.exists(key):
+            if self._storage.exists(pack):
                 return True, []
         except StorageError as error:
             self._problem(error)
-        return False, self._examine(key)[1]
+        return False, self._examine(pack)[1]
 
-    def _examine(self, key: str) -> tuple[str, list[Blame]]:
-        """Read a chunk, and again where that fails; then the other keys of its content."""
-        if (problem := self._attempt(key) and self._attempt(key)) is None:
-            return key, []
-        others = {other: self._attempt(other) for other in self._repository.chunks.others(key)}
-        if None in others.values():
-            return key, [Blame(key, problem, mended=True)]
-        return key, [Blame(key, problem), *(Blame(other, text or "") for other, text in others.items())]
+    def _examine(self, pack: str) -> tuple[str, list[Blame]]:
+        """Read what is named in a pack, and again where that fails; then other packs that have it."""
+        problems = self._attempt(pack, self._inventory.slices(pack))
+        if problems:
+            problems = self._attempt(pack, list(problems))
+        return pack, [blame for found, text in problems.items() for blame in self._search(found, text)]
 
-    def _attempt(self, key: str) -> str | None:
+    def _search(self, found: Slice, problem: str) -> list[Blame]:
+        """The blame for a slice that cannot be read, and for the others that have its content and cannot."""
+        if not self._repository.readable:
+            return [Blame(found, problem)]
+        chunks = self._repository.chunks
+        # A slice list may know of packs that collectors have deleted.
+        others = [other for other in chunks.others(found) if self._inventory.lists(other.pack)]
+        rotten = self._failures(others, chunks.load_only)
+        mended = len(rotten) < len(others)
+        return [Blame(found, problem, mended), *(Blame(other, text, mended) for other, text in rotten.items())]
+
+    def _attempt(self, pack: str, slices: Sequence[Slice]) -> dict[Slice, str]:
+        """Those of a pack's slices that cannot be read, and why."""
         chunks = self._repository.chunks
         try:
-            if self._repository.readable:
-                chunks.load_only(key)
-            else:  # so far as one can tell: it is there, and not too large
-                self._storage.get(key, limit_bytes=chunks.limit_bytes)
-        except _DAMAGE as error:
-            return self._problem(error)
-        return None
+            content = memoryview(self._storage.get(pack, limit_bytes=PACK_LIMIT_BYTES))
+        except ObjectNotFound:
+            return dict.fromkeys(slices, f"pack {pack} is missing")
+        except _DAMAGE as error:  # of one bad sector not all of a pack is hit
+            self._problem(error)
+            return self._failures(slices, chunks.load_only)
+        return self._failures(slices, partial(self._decode, content))
+
+    def _decode(self, content: memoryview, found: Slice) -> object:
+        """Find the chunk in the content of its pack; so far as one can tell where that cannot be read."""
+        frame = content[found.offset : found.offset + found.length]
+        if len(frame) < found.length:
+            raise ObjectDamaged(f"{found.pack} ends before byte {found.end}")
+        return self._repository.readable and self._repository.chunks.decode(frame, found)
+
+    def _failures(self, slices: Iterable[Slice], read: Callable[[Slice], object]) -> dict[Slice, str]:
+        failures = {}
+        for found in slices:
+            try:
+                read(found)
+            except _DAMAGE as error:
+                failures[found] = self._problem(error)
+        return failures
 
     def _blame(self, blames: Iterable[Blame]) -> None:
         for blame in blames:
-            self._inventory.blame(blame.key, blame.problem, mended=blame.mended)
+            self._inventory.blame(blame.found, blame.problem, mended=blame.mended)
 
-    def _hits(self, manifest: Manifest) -> list[Finding]:
+    def _hits(self, damaged: Collection[str], manifest: Manifest) -> list[Finding]:
         try:
-            findings = hits(self._repository.reader(manifest), self._inventory)
+            findings = hits(self._repository.reader(manifest), self._inventory, damaged)
         except BackupdError:
             return []  # the chunk list cannot be read, which was told before
         return self._unless_forgotten(manifest, findings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -12,11 +13,11 @@ from backupd.repository.reader import SnapshotReader
 from backupd.repository.verification.inventory import Inventory
 from backupd.snapshot import Manifest
 
-CHUNKS_TOLD = 1000
-"""So many damaged chunks of one snapshot are told one by one; the others are counted."""
+PACKS_TOLD = 1000
+"""So many damaged packs of one snapshot are told one by one; the others are counted."""
 
 PATHS_TOLD = 100
-"""So many paths are told of one damaged chunk; the others are counted."""
+"""So many paths are told of one damaged pack; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ class Finding:
     @classmethod
     def of(cls, manifest: Manifest, key: str | None, problem: str, hit: _Hit | None = None) -> Finding:
         """A finding in this snapshot."""
-        hit = hit or _Hit()
-        return cls(
-            manifest.host, manifest.volume.name, manifest.snapshot, key, problem, tuple(hit.paths), hit.more
-        )
+        paths, more = (tuple(hit.paths), hit.more) if hit else ((), 0)
+        return cls(manifest.host, manifest.volume.name, manifest.snapshot, key, problem, paths, more)
 
 
 @dataclass
 class _Hit:
+    """What one damaged pack does to one snapshot."""
+
+    problem: str
+    offsets: set[int] = field(default_factory=set)
     paths: list[bytes] = field(default_factory=list)
     more: int = 0
 
@@ -56,34 +59,37 @@ class _Hit:
         else:
             self.more += 1
 
+    def __str__(self) -> str:
+        others = len(self.offsets) - 1
+        return self.problem + (f"; the snapshot needs {others} more chunks of it" if others else "")
 
-def hits(reader: SnapshotReader, inventory: Inventory) -> list[Finding]:
-    """A finding for each chunk of the snapshot that, by the inventory, nobody can read."""
+
+def hits(reader: SnapshotReader, inventory: Inventory, damaged: Collection[str]) -> list[Finding]:
+    """A finding for each of the damaged packs in which, by the inventory, nobody can read what is needed."""
     told: dict[str, _Hit] = {}
     places, owners = array("Q"), list[_Hit]()  # which chunks by number, rising, and whose hit each one is
     untold = 0
-    for place, key in enumerate(reader.chunk_keys()):
-        if key not in told:
-            if inventory.problem(key) is None:
-                continue
-            if len(told) == CHUNKS_TOLD:
-                untold += 1
-                continue
+    for place, found in enumerate(reader.slices()):
+        if found.pack not in damaged or (problem := inventory.problem(found)) is None:
+            continue
+        if found.pack not in told and len(told) == PACKS_TOLD:
+            untold += 1
+            continue
+        hit = told.setdefault(found.pack, _Hit(problem))
+        hit.offsets.add(found.offset)
         places.append(place)
-        owners.append(told.setdefault(key, _Hit()))
+        owners.append(hit)
     if told:
         _add_paths(reader, places, owners)
-    findings = [
-        Finding.of(reader.manifest, key, inventory.problem(key) or "", hit) for key, hit in told.items()
-    ]
+    findings = [Finding.of(reader.manifest, pack, str(hit), hit) for pack, hit in told.items()]
     if untold:
-        text = f"its chunk list names damaged or missing chunks {untold} times more"
+        text = f"its chunk list names chunks in other damaged or missing packs {untold} times more"
         findings.append(Finding.of(reader.manifest, None, text))
     return findings
 
 
 def _add_paths(reader: SnapshotReader, places: array[int], owners: list[_Hit]) -> None:
-    """Note each member with the chunks that hold a part of it; none where the index cannot be read."""
+    """Note each member with the packs that hold a part of it; none where the index cannot be read."""
     with suppress(BackupdError):
         for entry in reader.members():
             at = bisect_left(places, entry.first)

@@ -1,4 +1,4 @@
-"""Which chunks there are and which are named: tables on disk, so that a million take no more memory."""
+"""Which packs there are, and what is named in them: tables on disk, so that a million take no more memory."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from backupd.repository.slices import Slice, is_pack
 from backupd.storage.base import ObjectInfo
 
 _CACHE_KIB = 32 * 1024
 _PAGE = 1000
 _TABLES = (
-    "CREATE TABLE listed (key TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE named (key TEXT PRIMARY KEY, read_at INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
-    "CREATE TABLE problem (key TEXT PRIMARY KEY, text TEXT NOT NULL, mended INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE pack (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, size INTEGER,"
+    " read_at INTEGER NOT NULL DEFAULT 0)",
+    "CREATE TABLE slice (pack INTEGER, offset INTEGER, length INTEGER, chunk BLOB,"
+    " PRIMARY KEY (pack, offset, length, chunk)) WITHOUT ROWID",
+    "CREATE TABLE problem (pack INTEGER, offset INTEGER, length INTEGER, chunk BLOB, text TEXT NOT NULL,"
+    " mended INTEGER NOT NULL, PRIMARY KEY (pack, offset, length, chunk)) WITHOUT ROWID",
 )
+_PACK = "INSERT OR IGNORE INTO pack (key) VALUES (?)"
+_SLICE = "INSERT OR IGNORE INTO slice SELECT number, ?2, ?3, ?4 FROM pack WHERE key = ?1"
+_PROBLEM = "INSERT OR REPLACE INTO problem SELECT number, ?2, ?3, ?4, ?5, ?6 FROM pack WHERE key = ?1"
+_THIS = "pack = (SELECT number FROM pack WHERE key = ?1) AND offset = ?2 AND length = ?3 AND chunk = ?4"
+_NAMED = "EXISTS (SELECT 1 FROM slice WHERE slice.pack = number)"
 
 
 class Inventory:
-    """The chunks that a storage lists, those that snapshots name, and what is wrong with them.
+    """The packs that a storage lists, the slices that snapshots name, and what is wrong with them.
 
     Any thread may use it. It lives in a temporary file of SQLite's, which grows beyond memory and is gone
     with it.
@@ -41,62 +50,86 @@ class Inventory:
         self._database.close()
 
     def list(self, infos: Iterable[ObjectInfo]) -> None:
-        """Note chunks that the storage lists."""
-        self._fill("INSERT OR REPLACE INTO listed VALUES (?, ?)", ((i.key, i.size_bytes) for i in infos))
+        """Note packs that the storage lists."""
+        statement = "INSERT OR REPLACE INTO pack (key, size) VALUES (?, ?)"
+        self._fill(statement, ((info.key, info.size_bytes) for info in infos if is_pack(info.key)))
 
-    def name(self, keys: Iterable[str]) -> int:
-        """Note the chunks that a snapshot names; how many there were."""
-        return self._fill("INSERT OR IGNORE INTO named (key) VALUES (?)", ((key,) for key in keys))
+    def name(self, slices: Iterable[Slice]) -> int:
+        """Note what a snapshot names; how many slices there were."""
+        left, count = iter(slices), 0
+        while page := list(islice(left, _PAGE)):
+            self._fill(_PACK, ((pack,) for pack in {each.pack for each in page}))
+            self._fill(_SLICE, (_values(each) for each in page))
+            count += len(page)
+        return count
 
     def read(self, times: Iterable[tuple[str, int]]) -> None:
-        """Note when chunks were read last; those that nobody names are left out."""
-        self._fill("UPDATE named SET read_at = ?2 WHERE key = ?1", times)
+        """Note when packs were read last; those that nobody knows are left out."""
+        self._fill("UPDATE pack SET read_at = ?2 WHERE key = ?1", times)
 
-    def blame(self, key: str, text: str, *, mended: bool) -> None:
-        """Note what is wrong with a chunk; `mended` where another key has its content."""
-        self._fill("INSERT OR REPLACE INTO problem VALUES (?, ?, ?)", ((key, text, mended),))
+    def blame(self, found: Slice, text: str, *, mended: bool) -> None:
+        """Note what is wrong with a slice; `mended` where another pack has its content."""
+        self._fill(_PACK, [(found.pack,)])
+        self._fill(_PROBLEM, [(*_values(found), text, mended)])
 
-    def problem(self, key: str) -> str | None:
-        """What is wrong with a chunk whose content no other key has."""
-        query = "SELECT text FROM problem WHERE key = ? AND NOT mended"
-        return next((str(text) for (text,) in self._rows(query, key)), None)
+    def problem(self, found: Slice) -> str | None:
+        """What is wrong with a slice whose content no other pack has."""
+        query = f"SELECT text FROM problem WHERE {_THIS} AND NOT mended"
+        return next((str(text) for (text,) in self._rows(query, *_values(found))), None)
 
-    def problems(self) -> Iterator[str]:
-        """The chunks with which something is wrong, mended or not, in order."""
-        return self._keys("SELECT key FROM problem ORDER BY key")
+    def damaged(self) -> Iterator[str]:
+        """The packs with which something is wrong, mended or not, in order."""
+        return self._keys("SELECT key FROM pack WHERE number IN (SELECT pack FROM problem) ORDER BY key")
 
-    def count_unmended(self) -> int:
-        """How many chunks nobody can read."""
-        return self._number("SELECT count(*) FROM problem WHERE NOT mended")
+    def unmended(self) -> set[str]:
+        """The packs in which there is something that nobody can read."""
+        query = "SELECT key FROM pack WHERE number IN (SELECT pack FROM problem WHERE NOT mended)"
+        return set(self._keys(query))
 
-    def count_named(self) -> int:
-        """How many different chunks are named."""
-        return self._number("SELECT count(*) FROM named")
+    def count_packs(self) -> int:
+        """How many packs are named."""
+        return self._number(f"SELECT count(*) FROM pack WHERE {_NAMED}")
+
+    def count_chunks(self) -> int:
+        """How many different slices are named."""
+        return self._number("SELECT count(*) FROM slice")
 
     def unlisted(self) -> Iterator[str]:
-        """The chunks that are named and not listed."""
-        return self._keys("SELECT key FROM named WHERE key NOT IN (SELECT key FROM listed)")
+        """The packs that are named and not listed."""
+        return self._keys(f"SELECT key FROM pack WHERE size IS NULL AND {_NAMED}")
 
-    def odd_sizes(self, smallest: int, largest: int) -> Iterator[str]:
-        """The chunks that are named and listed with a size outside these bounds."""
-        query = "SELECT key FROM named JOIN listed USING (key) WHERE size NOT BETWEEN ? AND ?"
-        return self._keys(query, smallest, largest)
+    def short(self) -> Iterator[str]:
+        """The packs that are listed with a size too small for what is named in them."""
+        return self._keys(
+            """SELECT key FROM (SELECT pack, max(offset + length) AS ending FROM slice GROUP BY pack)
+               JOIN pack ON number = pack WHERE size < ending"""
+        )
 
-    def names(self, key: str) -> bool:
-        """Whether a snapshot names the chunk."""
-        return bool(self._number("SELECT EXISTS (SELECT 1 FROM named WHERE key = ?)", key))
+    def names(self, pack: str) -> bool:
+        """Whether a snapshot names anything in the pack."""
+        return bool(self._number(f"SELECT EXISTS (SELECT 1 FROM pack WHERE key = ? AND {_NAMED})", pack))
+
+    def slices(self, pack: str) -> list[Slice]:
+        """What is named in a pack, in its order."""
+        query = """SELECT offset, length, chunk FROM slice JOIN pack ON number = pack WHERE key = ?
+                   ORDER BY offset"""
+        return [Slice(pack, at, length, bytes(chunk).hex()) for at, length, chunk in self._rows(query, pack)]
+
+    def lists(self, pack: str) -> bool:
+        """Whether the storage lists the pack."""
+        return bool(self._number("SELECT count(size) FROM pack WHERE key = ?", pack))
 
     def size_bytes(self) -> int:
-        """How much the chunks take that are named and listed."""
-        return self._number("SELECT coalesce(sum(size), 0) FROM named JOIN listed USING (key)")
+        """How much the packs take that are named and listed."""
+        return self._number(f"SELECT coalesce(sum(size), 0) FROM pack WHERE {_NAMED}")
 
     def oldest_read(self, limit_bytes: float) -> Iterator[tuple[str, int]]:
-        """The named chunks of which nothing bad is known, and their sizes, until these come to the limit.
+        """The named packs of which nothing bad is known, and their sizes, until these come to the limit.
 
         First those that were never read, in no order, then by the time of their last reading.
         """
-        query = """SELECT key, coalesce(size, 0) FROM named LEFT JOIN listed USING (key)
-                   WHERE key NOT IN (SELECT key FROM problem) ORDER BY read_at, random()"""
+        query = f"""SELECT key, coalesce(size, 0) FROM pack WHERE {_NAMED}
+                    AND number NOT IN (SELECT pack FROM problem) ORDER BY read_at, random()"""
         taken = 0
         for key, size in self._rows(query):
             if taken >= limit_bytes:
@@ -104,15 +137,13 @@ class Inventory:
             taken += size
             yield key, size
 
-    def _fill(self, statement: str, rows: Iterable[tuple[object, ...]]) -> int:
-        left, count = iter(rows), 0
+    def _fill(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        left = iter(rows)
         while page := list(islice(left, _PAGE)):
             with self._lock:
                 self._database.execute("BEGIN")
                 self._database.executemany(statement, page)
                 self._database.execute("COMMIT")
-            count += len(page)
-        return count
 
     def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         with self._lock:
@@ -130,3 +161,7 @@ class Inventory:
         with self._lock:
             (number,) = self._database.execute(query, values).fetchone()
         return int(number)
+
+
+def _values(found: Slice) -> tuple[object, ...]:
+    return found.pack, found.offset, found.length, bytes.fromhex(found.chunk)
