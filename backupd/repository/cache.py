@@ -74,14 +74,8 @@ class Cache:
         def work(connection: sqlite3.Connection) -> None:
             packs = _Packs(connection)
             rows = (
-                (
-                    bytes.fromhex(each.chunk),
-                    packs.number(each.pack),
-                    each.offset,
-                    each.length,
-                    _checksum(each),
-                )
-                for each in slices()
+                (bytes.fromhex(s.chunk), packs.number(s.pack), s.offset, s.length, _checksum(s))
+                for s in slices()
             )
             connection.executemany("INSERT OR REPLACE INTO slice VALUES (?, ?, ?, ?, ?)", rows)
             connection.execute("INSERT OR IGNORE INTO list VALUES (?)", (key,))

@@ -94,7 +94,7 @@ class Fetch:
     def contents(
         self, slices: Iterable[Slice], *, cancel: threading.Event, what: str
     ) -> Generator[bytes, None, None]:
-        """The contents of the chunks, in order; `Interrupted` once `cancel` is set, `ObjectDamaged` as `load`.
+        """The contents of the chunks, in order; `Interrupted` once `cancel` is set; else see `ChunkStore.load`.
 
         Memory is bounded: so many bytes are fetched ahead, so many batches decoded ahead, and a batch whose
         contents grow large is decoded as they are taken.
@@ -178,7 +178,7 @@ def _ahead(
     weigh: Callable[[Item], int] = lambda item: 0,
     limit_weight: int = 1,
 ) -> Iterator[Result]:
-    """What `submit` returns for each, called ahead: `limit` times, or until their weight is over the limit."""
+    """What `submit` returns for each, called ahead: `limit` times, or until they weigh too much."""
     left = iter(items)
     pending: deque[tuple[Result, int]] = deque()
     weight = 0

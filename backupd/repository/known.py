@@ -1,9 +1,9 @@
 """Which chunks a writer may name without storing them: what slice lists say, as far as it still holds.
 
-The cache is never believed by itself. A session that has begun reads the sets under gc/, then lists `slices/`,
-then `packs/`; a slice counts if its pack is listed, is long enough, and is named by no set. So a collection
-elsewhere either put its set before this session read them, or sees this session and keeps what it will name
-(docs/FORMAT.md, "Prune"); and what was lost in another way is stored again.
+The cache is never believed by itself. A session that has begun reads the sets under gc/, then lists
+`slices/`, then `packs/`; a slice counts if its pack is listed, is long enough, and is named by no set. So a
+collection elsewhere either put its set before this session read them, or sees this session and keeps what it
+will name (docs/FORMAT.md, "Prune"); and what was lost in another way is stored again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from backupd.storage.base import Storage
 
 _TABLES = (
     "CREATE TABLE listed (pack TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE own (number INTEGER PRIMARY KEY, id BLOB UNIQUE, pack TEXT, offset INTEGER, length INTEGER)",
+    "CREATE TABLE own (number INTEGER PRIMARY KEY, id BLOB UNIQUE, pack TEXT, offset INTEGER, length)",
 )
 _REMEMBERED = 4096
 
@@ -82,10 +82,11 @@ class Known:
         while True:
             with self._lock:
                 rows = self._database.execute(query, (last, _REMEMBERED)).fetchall()
-            for last, pack, offset, length, chunk in rows:
+            for _, pack, offset, length, chunk in rows:
                 yield Slice(pack, offset, length, chunk.hex())
             if not rows:
                 return
+            last = rows[-1][0]
 
     def publish(self, key: str) -> None:
         """Move what is this session's own to the cache: a slice list of that key says it, durably."""
