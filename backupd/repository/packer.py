@@ -36,7 +36,7 @@ class Packer:
         self._pool = ThreadPoolExecutor(self._puts, thread_name_prefix="packs")
         self._pending: deque[Future[None]] = deque()
         self._key = new_pack(owner)
-        # Frames are copied at once: each alone would keep from the allocator what its compressor had asked for.
+        # Frames are copied at once: each would keep from the allocator what its compressor had asked for.
         self._data = bytearray()
         self._packs = self._slices = 0  # since the last slice list
 

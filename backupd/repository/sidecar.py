@@ -98,7 +98,7 @@ def read_lines(
 
 
 def lines_of(stored: IO[bytes], key: str) -> Iterator[bytes]:
-    """The lines, without their ends, of the zstd stream that a file holds; `ObjectDamaged` if it holds none."""
+    """The lines, without their ends, of the zstd stream in a file; `ObjectDamaged` if there is none."""
     try:
         with zstandard.ZstdDecompressor().stream_reader(stored) as stream:
             lines = io.BufferedReader(stream)

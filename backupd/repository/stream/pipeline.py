@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 class Pipeline(Generic[T]):
-    """Prepares the chunks of one stream: `prepare` is called for each, in as many threads as there are cores."""
+    """Prepares the chunks of one stream: `prepare` is called for each, by a thread for each core."""
 
     def __init__(self, prepare: Callable[[memoryview], T], cutter: Cutter) -> None:
         self._prepare = prepare
