@@ -74,7 +74,13 @@ class Cache:
         def work(connection: sqlite3.Connection) -> None:
             packs = _Packs(connection)
             rows = (
-                (bytes.fromhex(each.chunk), packs.number(each.pack), each.offset, each.length, _checksum(each))
+                (
+                    bytes.fromhex(each.chunk),
+                    packs.number(each.pack),
+                    each.offset,
+                    each.length,
+                    _checksum(each),
+                )
                 for each in slices()
             )
             connection.executemany("INSERT OR REPLACE INTO slice VALUES (?, ?, ?, ?, ?)", rows)

@@ -98,7 +98,9 @@ class Known:
             self._sizes.clear()
 
     def _list(self, storage: Storage) -> None:
-        rows = ((info.key, info.size_bytes) for info in storage.list("packs/") if info.key not in self._absent)
+        rows = (
+            (info.key, info.size_bytes) for info in storage.list("packs/") if info.key not in self._absent
+        )
         self._database.execute("BEGIN")
         self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", rows)
         self._database.execute("COMMIT")

@@ -225,7 +225,10 @@ class Check:
         others = [other for other in chunks.others(found) if self._inventory.lists(other.pack)]
         rotten = self._failures(others, chunks.load_only)
         mended = len(rotten) < len(others)
-        return [Blame(found, problem, mended), *(Blame(other, text, mended) for other, text in rotten.items())]
+        return [
+            Blame(found, problem, mended),
+            *(Blame(other, text, mended) for other, text in rotten.items()),
+        ]
 
     def _attempt(self, pack: str, slices: Sequence[Slice]) -> dict[Slice, str]:
         """Those of a pack's slices that cannot be read, and why."""
