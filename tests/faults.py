@@ -20,7 +20,7 @@ class Crash(BaseException):
 class FaultyStorage:
     """Passes every call to `inner`, which it counts, and fails those it was told to.
 
-    Calls are numbered from 0 in the order they begin and kept in `calls` as `"put chunks/ab/…"`.
+    Calls are numbered from 0 in the order they begin and kept in `calls` as `"put packs/…"`.
     `crash_before=n` raises `Crash` before call n and at every call after it, as a dead process makes none.
     `fail_at` maps call numbers to the error that is raised in place of the call; `fail_when` sees each call's
     text and may return one.

@@ -12,7 +12,7 @@ from backupd.repository.known import Known
 from backupd.repository.lists import LIMIT_SLICES
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.slices import PACK_BYTES, Slice, new_list, new_pack
-from backupd.storage.base import Buffer, Storage
+from backupd.storage.base import Storage
 
 PUTS = 6
 """So many packs at most are being put at once: each takes its size of memory."""
@@ -36,8 +36,8 @@ class Packer:
         self._pool = ThreadPoolExecutor(self._puts, thread_name_prefix="packs")
         self._pending: deque[Future[None]] = deque()
         self._key = new_pack(owner)
-        self._frames: list[Buffer] = []
-        self._size = 0
+        # Frames are copied at once: each alone would keep from the allocator what its compressor had asked for.
+        self._data = bytearray()
         self._packs = self._slices = 0  # since the last slice list
 
     def __enter__(self) -> Packer:
@@ -56,12 +56,11 @@ class Packer:
         if twin := self._known.find_own(chunk.chunk):
             return twin, 0
         assert chunk.frame is not None  # noqa: S101  what is not known was encoded
-        new = Slice(self._key, self._size, len(chunk.frame), chunk.chunk)
+        new = Slice(self._key, len(self._data), len(chunk.frame), chunk.chunk)
         self._known.add_own(new)
-        self._frames.append(chunk.frame)
-        self._size += new.length
+        self._data += chunk.frame
         self._slices += 1
-        if self._size >= PACK_BYTES or self._slices >= LIMIT_SLICES:
+        if len(self._data) >= PACK_BYTES or self._slices >= LIMIT_SLICES:
             self._close_pack()
         if self._packs >= LIST_PACKS or self._slices >= LIMIT_SLICES:
             self._put_list()
@@ -69,7 +68,7 @@ class Packer:
 
     def finish(self) -> None:
         """Have all packs stored durably, and the slice list that names the last of them stored."""
-        if self._frames:
+        if self._data:
             self._close_pack()
         if self._slices:
             self._put_list()
@@ -77,13 +76,11 @@ class Packer:
     def _close_pack(self) -> None:
         while len(self._pending) >= self._puts:
             self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._put, self._key, self._frames))
+        self._pending.append(self._pool.submit(self._put, self._key, bytes(self._data)))
         self._packs += 1
-        self._key, self._frames, self._size = new_pack(self._owner), [], 0
+        self._key, self._data = new_pack(self._owner), bytearray()
 
-    def _put(self, key: str, frames: list[Buffer]) -> None:
-        data = b"".join(frames)
-        frames.clear()
+    def _put(self, key: str, data: bytes) -> None:
         if not self._storage.put(key, data):
             raise RepositoryError(f"{key} exists already", hint="run the backup again")
 

@@ -39,7 +39,7 @@ class ObjectInfo:
 
 
 class Storage(Protocol):
-    """A flat set of objects, each some bytes under a key such as `chunks/ab/abcd.zst`.
+    """A flat set of objects, each some bytes under a key such as `snapshots/h/v/s.json`.
 
     Keys are relative slash-separated paths of non-empty segments, none of them `.` or `..`, the first without
     a leading dot (`keys.check_key` has the whole rule); anything else raises `UsageError`, so that a key can

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,15 @@ _SLICE = "INSERT OR IGNORE INTO slice SELECT number, ?2, ?3, ?4 FROM pack WHERE 
 _PROBLEM = "INSERT OR REPLACE INTO problem SELECT number, ?2, ?3, ?4, ?5, ?6 FROM pack WHERE key = ?1"
 _TEXT = """SELECT text FROM problem WHERE pack = (SELECT number FROM pack WHERE key = ?1)
            AND offset = ?2 AND length = ?3 AND chunk = ?4 AND NOT mended"""
+
+
+@dataclass(frozen=True)
+class Blame:
+    """A slice with which something is wrong; `mended` where another pack has its content."""
+
+    found: Slice
+    problem: str
+    mended: bool = False
 
 
 class Inventory:
@@ -68,10 +78,10 @@ class Inventory:
         """Note when packs were read last; those that nobody knows are left out."""
         self._fill("UPDATE pack SET read_at = ?2 WHERE key = ?1", times)
 
-    def blame(self, found: Slice, text: str, *, mended: bool) -> None:
-        """Note what is wrong with a slice; `mended` where another pack has its content."""
-        self._fill(_PACK, [(found.pack,)])
-        self._fill(_PROBLEM, [(*_values(found), text, mended)])
+    def blame(self, blames: Collection[Blame]) -> None:
+        """Note what is wrong with slices."""
+        self._fill(_PACK, ((pack,) for pack in {each.found.pack for each in blames}))
+        self._fill(_PROBLEM, ((*_values(each.found), each.problem, each.mended) for each in blames))
 
     def problem(self, found: Slice) -> str | None:
         """What is wrong with a slice whose content no other pack has."""
