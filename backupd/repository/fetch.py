@@ -94,7 +94,7 @@ class Fetch:
     def contents(
         self, slices: Iterable[Slice], *, cancel: threading.Event, what: str
     ) -> Generator[bytes, None, None]:
-        """The contents of the chunks, in order; `Interrupted` once `cancel` is set; else see `load` of chunks.
+        """The contents of the chunks, in order; `Interrupted` once `cancel` is set. See `ChunkStore.load`.
 
         Memory is bounded: so many bytes are fetched ahead, so many batches decoded ahead, and a batch whose
         contents grow large is decoded as they are taken.

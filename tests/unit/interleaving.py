@@ -119,7 +119,10 @@ class OwnView:
         return data
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
-        return self.get(key, limit_bytes=1 << 30)[offset : offset + length]
+        self._pause(f"get_range {key}")
+        if (data := self._staged.get(key)) is None:
+            return self._shared.get_range(key, offset, length)
+        return data[offset : offset + length]
 
     def open(self, key: str) -> BinaryIO:
         return BytesIO(self.get(key, limit_bytes=1 << 30))

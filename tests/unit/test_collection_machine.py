@@ -260,7 +260,7 @@ def write(
     chunks = Repository(view, "x", cache=cache).chunks
     with SnapshotWriter(view, chunks, cache, None, host=host, volume="v", snapshot=snapshot) as writer:
         slices = store(view, writer, contents)
-        sidecars = _sidecars(view, f"snapshots/{host}/v/{snapshot}", slices)
+        sidecars = sidecars_of(view, f"snapshots/{host}/v/{snapshot}", slices)
         view.flush()
         writer.commit(replace(MANIFEST, host=host, snapshot=snapshot, sidecars=sidecars))
 
@@ -275,7 +275,8 @@ def store(storage: Storage, writer: SnapshotWriter, contents: Iterable[bytes]) -
     return found
 
 
-def _sidecars(storage: Storage, stem: str, slices: list[Slice]) -> Sidecars:
+def sidecars_of(storage: Storage, stem: str, slices: list[Slice]) -> Sidecars:
+    """The chunk list, and an index of nothing."""
     with SidecarWriter() as lines, SidecarWriter() as members:
         for each in slices:
             lines.add(each.line())

@@ -34,7 +34,7 @@ from backupd.repository.repository import Repository
 from backupd.repository.sidecar import check_stored
 from backupd.repository.slices import PACK_LIMIT_BYTES, Slice
 from backupd.repository.verification.finding import Finding, hits
-from backupd.repository.verification.inventory import Inventory
+from backupd.repository.verification.inventory import Blame, Inventory
 from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest
 
 Item = TypeVar("Item")
@@ -59,15 +59,6 @@ class Counts:
     read_packs: int = 0
     read_bytes: int = 0
     findings: int = 0
-
-
-@dataclass(frozen=True)
-class Blame:
-    """A slice with which something is wrong; `mended` where another pack has its content."""
-
-    found: Slice
-    problem: str
-    mended: bool = False
 
 
 class Check:
@@ -179,10 +170,10 @@ class Check:
         # Without an identity nobody can say whether they are still damaged, or healed.
         known = (pack for pack in known_damaged if self._repository.readable and self._inventory.names(pack))
         for _, blames in self._each(self._examine, dict.fromkeys(chain(self._inventory.short(), known))):
-            self._blame(blames)
+            self._inventory.blame(blames)
         for present, blames in self._each(self._look_for, self._inventory.unlisted()):
             self.counts.unlisted += present
-            self._blame(blames)
+            self._inventory.blame(blames)
 
     def _read_packs(self, share: float) -> None:
         total = ceil(share * self._inventory.size_bytes())
@@ -192,7 +183,7 @@ class Check:
             done = []
             try:
                 for pack, blames in self._each(self._examine, page):
-                    self._blame(blames)
+                    self._inventory.blame(blames)
                     done.append(pack)
                     self.counts.read_packs += 1
                     self.counts.read_bytes += page[pack]
@@ -225,7 +216,10 @@ class Check:
         others = [other for other in chunks.others(found) if self._inventory.lists(other.pack)]
         rotten = self._failures(others, chunks.load_only)
         mended = len(rotten) < len(others)
-        return [Blame(found, problem, mended), *(Blame(other, text, mended) for other, text in rotten.items())]
+        return [
+            Blame(found, problem, mended),
+            *(Blame(other, text, mended) for other, text in rotten.items()),
+        ]
 
     def _attempt(self, pack: str, slices: Sequence[Slice]) -> dict[Slice, str]:
         """Those of a pack's slices that cannot be read, and why."""
@@ -254,10 +248,6 @@ class Check:
             except _DAMAGE as error:
                 failures[found] = self._problem(error)
         return failures
-
-    def _blame(self, blames: Iterable[Blame]) -> None:
-        for blame in blames:
-            self._inventory.blame(blame.found, blame.problem, mended=blame.mended)
 
     def _hits(self, damaged: Collection[str], manifest: Manifest) -> list[Finding]:
         try:

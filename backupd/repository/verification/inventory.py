@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -20,12 +21,22 @@ _TABLES = (
     " PRIMARY KEY (pack, offset, length, chunk)) WITHOUT ROWID",
     "CREATE TABLE problem (pack INTEGER, offset INTEGER, length INTEGER, chunk BLOB, text TEXT NOT NULL,"
     " mended INTEGER NOT NULL, PRIMARY KEY (pack, offset, length, chunk)) WITHOUT ROWID",
+    "CREATE VIEW named AS SELECT * FROM pack WHERE EXISTS (SELECT 1 FROM slice WHERE slice.pack = number)",
 )
 _PACK = "INSERT OR IGNORE INTO pack (key) VALUES (?)"
 _SLICE = "INSERT OR IGNORE INTO slice SELECT number, ?2, ?3, ?4 FROM pack WHERE key = ?1"
 _PROBLEM = "INSERT OR REPLACE INTO problem SELECT number, ?2, ?3, ?4, ?5, ?6 FROM pack WHERE key = ?1"
-_THIS = "pack = (SELECT number FROM pack WHERE key = ?1) AND offset = ?2 AND length = ?3 AND chunk = ?4"
-_NAMED = "EXISTS (SELECT 1 FROM slice WHERE slice.pack = number)"
+_TEXT = """SELECT text FROM problem WHERE pack = (SELECT number FROM pack WHERE key = ?1)
+           AND offset = ?2 AND length = ?3 AND chunk = ?4 AND NOT mended"""
+
+
+@dataclass(frozen=True)
+class Blame:
+    """A slice with which something is wrong; `mended` where another pack has its content."""
+
+    found: Slice
+    problem: str
+    mended: bool = False
 
 
 class Inventory:
@@ -67,15 +78,14 @@ class Inventory:
         """Note when packs were read last; those that nobody knows are left out."""
         self._fill("UPDATE pack SET read_at = ?2 WHERE key = ?1", times)
 
-    def blame(self, found: Slice, text: str, *, mended: bool) -> None:
-        """Note what is wrong with a slice; `mended` where another pack has its content."""
-        self._fill(_PACK, [(found.pack,)])
-        self._fill(_PROBLEM, [(*_values(found), text, mended)])
+    def blame(self, blames: Collection[Blame]) -> None:
+        """Note what is wrong with slices."""
+        self._fill(_PACK, ((pack,) for pack in {each.found.pack for each in blames}))
+        self._fill(_PROBLEM, ((*_values(each.found), each.problem, each.mended) for each in blames))
 
     def problem(self, found: Slice) -> str | None:
         """What is wrong with a slice whose content no other pack has."""
-        query = f"SELECT text FROM problem WHERE {_THIS} AND NOT mended"
-        return next((str(text) for (text,) in self._rows(query, *_values(found))), None)
+        return next((str(text) for (text,) in self._rows(_TEXT, *_values(found))), None)
 
     def damaged(self) -> Iterator[str]:
         """The packs with which something is wrong, mended or not, in order."""
@@ -88,7 +98,7 @@ class Inventory:
 
     def count_packs(self) -> int:
         """How many packs are named."""
-        return self._number(f"SELECT count(*) FROM pack WHERE {_NAMED}")
+        return self._number("SELECT count(*) FROM named")
 
     def count_chunks(self) -> int:
         """How many different slices are named."""
@@ -96,7 +106,7 @@ class Inventory:
 
     def unlisted(self) -> Iterator[str]:
         """The packs that are named and not listed."""
-        return self._keys(f"SELECT key FROM pack WHERE size IS NULL AND {_NAMED}")
+        return self._keys("SELECT key FROM named WHERE size IS NULL")
 
     def short(self) -> Iterator[str]:
         """The packs that are listed with a size too small for what is named in them."""
@@ -107,13 +117,15 @@ class Inventory:
 
     def names(self, pack: str) -> bool:
         """Whether a snapshot names anything in the pack."""
-        return bool(self._number(f"SELECT EXISTS (SELECT 1 FROM pack WHERE key = ? AND {_NAMED})", pack))
+        return bool(self._number("SELECT EXISTS (SELECT 1 FROM named WHERE key = ?)", pack))
 
-    def slices(self, pack: str) -> list[Slice]:
+    def slices(self, pack: str) -> tuple[Slice, ...]:
         """What is named in a pack, in its order."""
         query = """SELECT offset, length, chunk FROM slice JOIN pack ON number = pack WHERE key = ?
                    ORDER BY offset"""
-        return [Slice(pack, at, length, bytes(chunk).hex()) for at, length, chunk in self._rows(query, pack)]
+        return tuple(
+            Slice(pack, at, length, bytes(chunk).hex()) for at, length, chunk in self._rows(query, pack)
+        )
 
     def lists(self, pack: str) -> bool:
         """Whether the storage lists the pack."""
@@ -121,15 +133,15 @@ class Inventory:
 
     def size_bytes(self) -> int:
         """How much the packs take that are named and listed."""
-        return self._number(f"SELECT coalesce(sum(size), 0) FROM pack WHERE {_NAMED}")
+        return self._number("SELECT coalesce(sum(size), 0) FROM named")
 
     def oldest_read(self, limit_bytes: float) -> Iterator[tuple[str, int]]:
         """The named packs of which nothing bad is known, and their sizes, until these come to the limit.
 
         First those that were never read, in no order, then by the time of their last reading.
         """
-        query = f"""SELECT key, coalesce(size, 0) FROM pack WHERE {_NAMED}
-                    AND number NOT IN (SELECT pack FROM problem) ORDER BY read_at, random()"""
+        query = """SELECT key, coalesce(size, 0) FROM named
+                   WHERE number NOT IN (SELECT pack FROM problem) ORDER BY read_at, random()"""
         taken = 0
         for key, size in self._rows(query):
             if taken >= limit_bytes:
