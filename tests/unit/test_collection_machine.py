@@ -23,7 +23,7 @@ from backupd.repository.gc.sets import packs_in, put_set, sets
 from backupd.repository.gc.sweeping import KEPT
 from backupd.repository.packer import Packer
 from backupd.repository.sidecar import SidecarWriter
-from backupd.repository.slices import Slice, owner_of
+from backupd.repository.slices import Slice, is_pack, owner_of
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import Chunks, Manifest, Quiesced, Sidecars, Sizes, Tar
 from backupd.storage.base import Storage
@@ -165,11 +165,11 @@ class Collection(RuleBasedStateMachine):
         """The manifest first; what belongs to it stays if the program dies."""
         self._forget(data.draw(st.sampled_from(self.repository.snapshots())), wholly)
 
-    @precondition(lambda self: any(self.storage.list("packs/")))
+    @precondition(lambda self: self._packs())
     @rule(data=st.data())
     def be_suspected(self, data: st.DataObject) -> None:
         """A check takes a pack for damaged."""
-        pack = data.draw(st.sampled_from([info.key for info in self.storage.list("packs/")]))
+        pack = data.draw(st.sampled_from(self._packs()))
         put_set(self.storage, self._id("set"), "damaged", [pack])
 
     def _forget(self, manifest: Manifest, wholly: bool) -> None:
@@ -230,7 +230,7 @@ class Collection(RuleBasedStateMachine):
             for found in self.repository.snapshots()
             for each in self.repository.reader(found).slices()
         }
-        left = {info.key for info in self.storage.list("packs/")}
+        left = set(self._packs())
         naming = [each for each in sets(self.storage) if each.kind not in ("waiting", "finished")]
         if not any(each.kind == "damaged" for each in naming):
             assert left == named
@@ -239,6 +239,9 @@ class Collection(RuleBasedStateMachine):
         assert {owner_of(info.key) for info in self.storage.list("slices/")} <= {
             owner_of(pack) for pack in left
         }
+
+    def _packs(self) -> list[str]:
+        return [info.key for info in self.storage.list("packs/") if is_pack(info.key)]
 
     def _start(self, name: str, program: object, point: str) -> None:
         actor = Actor(name, self.storage, program)  # type: ignore[arg-type]
