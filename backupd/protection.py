@@ -6,6 +6,7 @@ The only place that knows the labels `backupd.*` of volumes and of the user's co
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -23,18 +24,22 @@ _PREFIX = "backupd."
 _ADDRESS = "backupd.volume."
 _RESERVED = ("helper", "instance", "run", "stand-in", "test")
 _REFUSED = ("pre", "post")
-_LATER = ("pre-timeout", "group", "guard", "drill")
+_LATER = ("pre-timeout", "guard", "drill")
 _NOBODY = "no label and no rule says backupd.enable=true"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a protected volume is backed up; `schedule` is a cron expression, `exclude` are tar patterns."""
+    """How a protected volume is backed up; `schedule` is a cron expression, `exclude` are tar patterns.
+
+    `group` names the volumes that are read together with it; "" is nobody, None those of its compose project.
+    """
 
     schedule: str
     quiesce: Quiesce
     exclude: tuple[str, ...]
     retention: Retention
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Rule:
     quiesce: Quiesce | None = None
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -237,11 +243,21 @@ def _patterns(value: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
 
 
+def group_name(value: str) -> str:
+    """The name of a group; "" where the volume is to be read alone."""
+    if value in ("", "none"):
+        return ""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ConfigError(f'"{value}" is no name for a group', hint="use letters, digits, _ . and -")
+    return value
+
+
 _READERS: Mapping[str, Callable[[str], object]] = {
     "schedule": str,
     "retention": Retention.parse,
     "quiesce": _quiesce,
     "exclude": _patterns,
+    "group": group_name,
 }
 
 LABEL_KEYS = ("enable", *_READERS)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from backupd.engine.attachment import Attachment
@@ -19,11 +20,22 @@ from backupd.engine.container import (
     container,
     run_to_end,
 )
-from backupd.engine.fifo import FifoReader, FifoWriter, Meeting, Opening, meeting
+from backupd.engine.fifo import FifoReader, FifoWriter, Meeting
+from backupd.engine.held import held_at_fifo
 from backupd.engine.image import EXTRACT_FLAGS, HelperImage
-from backupd.errors import EngineError, Interrupted
+from backupd.errors import Interrupted
 
-__all__ = ["TarInput", "TarOutput", "TarResult", "export", "extract", "is_empty", "wipe"]
+__all__ = [
+    "Prepared",
+    "TarInput",
+    "TarOutput",
+    "TarResult",
+    "export",
+    "extract",
+    "is_empty",
+    "prepared",
+    "wipe",
+]
 
 READ = ("DAC_READ_SEARCH",)
 WRITE = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
@@ -94,6 +106,62 @@ class TarInput:
         self._helper.result(self._check, worst=0)
 
 
+class Prepared:
+    """A helper that is there and has read nothing yet; `begin` lets it."""
+
+    def __init__(self, job: _Job, command: tuple[str, ...], directory: Path | None, stack: ExitStack) -> None:
+        self._job, self._command, self._stack = job, command, stack
+        self._held = held_at_fifo(stack, job.engine, directory, partial(job.task, command))
+        self._helper = self._held.helper if self._held else self._attached()
+
+    def start(self) -> None:
+        """Let it run as far as it comes without reading: to a FIFO's end that nobody reads; else not at all.
+
+        A helper that waits takes some memory of the engine's machine: not too many at once.
+        """
+        if self._held is not None and not self._held.start():
+            self._held, self._helper = None, self._attached()
+
+    def begin(self) -> TarOutput:
+        """Let it read. Raises as `export` does."""
+        if self._held is not None:
+            descriptor = self._held.meet(os.O_RDONLY, self._job.check)
+            if descriptor is not None:
+                reader = FifoReader(descriptor)
+                self._stack.callback(reader.close)
+                return TarOutput(self._helper, reader, self._job)
+            self._helper = self._attached()
+        self._helper.start()
+        return TarOutput(self._helper, None, self._job)
+
+    def _attached(self) -> HelperContainer:
+        return self._stack.enter_context(container(self._job.engine, self._job.task(self._command)))
+
+
+@contextmanager
+def prepared(
+    engine: Engine,
+    volume: str,
+    image: HelperImage,
+    *,
+    instance: str,
+    run: str,
+    exclude: Sequence[str] = (),
+    fifo_dir: Path | None = None,
+    cancel: threading.Event | None = None,
+) -> Iterator[Prepared]:
+    """A helper that is about to read the volume, which it has read-only; it is removed in any case.
+
+    While the helper is there the engine refuses to delete the volume. `fifo_dir` is a directory in which
+    helper and this process may meet; where they cannot, the stream comes through the engine.
+    Raises `VolumeNotFound`, never makes a volume.
+    """
+    job = _Job(engine, volume, image, instance, run, cancel or threading.Event())
+    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", ".")
+    with ExitStack() as stack:
+        yield Prepared(job, command, fifo_dir, stack)
+
+
 @contextmanager
 def export(
     engine: Engine,
@@ -106,25 +174,18 @@ def export(
     fifo_dir: Path | None = None,
     cancel: threading.Event | None = None,
 ) -> Iterator[TarOutput]:
-    """The volume as a tar stream; the volume is mounted read-only and its helper removed in any case.
-
-    While the helper is there the engine refuses to delete the volume. `fifo_dir` is a directory in which
-    helper and this process may meet; where they cannot, the stream comes through the engine.
-    Raises `VolumeNotFound`, never makes a volume.
-    """
-    job = _Job(engine, volume, image, instance, run, cancel or threading.Event())
-    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", ".")
-    with ExitStack() as stack:
-        met = _met(stack, job, command, fifo_dir, os.O_RDONLY)
-        if met is not None:
-            helper, descriptor = met
-            reader = FifoReader(descriptor)
-            stack.callback(reader.close)
-            yield TarOutput(helper, reader, job)
-        else:
-            helper = stack.enter_context(container(engine, job.task(command)))
-            helper.start()
-            yield TarOutput(helper, None, job)
+    """The volume as a tar stream, from a helper as `prepared` has it."""
+    with prepared(
+        engine,
+        volume,
+        image,
+        instance=instance,
+        run=run,
+        exclude=exclude,
+        fifo_dir=fifo_dir,
+        cancel=cancel,
+    ) as helper:
+        yield helper.begin()
 
 
 @contextmanager
@@ -145,9 +206,10 @@ def extract(
     job = _Job(engine, volume, image, instance, run, cancel or threading.Event(), writes=True)
     command = ("tar", *EXTRACT_FLAGS[image.tar], "-C", VOLUME_PATH, "-f", "{archive}")
     with ExitStack() as stack:
-        met = _met(stack, job, command, fifo_dir, os.O_WRONLY)
-        if met is not None:
-            helper, descriptor = met
+        held = held_at_fifo(stack, engine, fifo_dir, partial(job.task, command))
+        descriptor = held.meet(os.O_WRONLY, job.check) if held else None
+        if held and descriptor is not None:
+            helper = held.helper
             writer: FifoWriter | Attachment = FifoWriter(descriptor)
             stack.callback(writer.close)
         else:
@@ -201,34 +263,6 @@ class _Job:
     def check(self) -> None:
         if self.cancelled.is_set():
             raise Interrupted(f"work on volume {self.volume} was cancelled")
-
-
-def _met(
-    stack: ExitStack, job: _Job, command: tuple[str, ...], directory: Path | None, flags: int
-) -> tuple[HelperContainer, int] | None:
-    """A running helper and our end of its FIFO; None where they do not meet, for whatever reason.
-
-    The reason, if it is not the FIFO, shows again in the next transport.
-    """
-    with ExitStack() as tentative:
-        try:
-            fifo = tentative.enter_context(meeting(job.engine, directory))
-            if fifo is None:
-                return None
-            helper = tentative.enter_context(container(job.engine, job.task(command, fifo)))
-            helper.listen()
-            opening = Opening(fifo.path, flags)
-            try:
-                helper.start()
-                descriptor = opening.wait(helper.ended, job.check)
-            finally:
-                opening.abandon()
-        except EngineError:
-            return None
-        if descriptor is None:
-            return None
-        stack.push(tentative.pop_all())
-        return helper, descriptor
 
 
 def _excluded(patterns: Sequence[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from backupd.settings.values import (
     CronOrNever,
     Duration,
     Endpoint,
+    GroupName,
     Patterns,
     Recipients,
     RetentionText,
@@ -85,6 +86,7 @@ class RuleSettings(Section):
     retention: RetentionText | None = None
     quiesce: Quiesce | None = None
     exclude: Patterns | None = None
+    group: GroupName | None = None
 
 
 class ForgetSettings(Section):

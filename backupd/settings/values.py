@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Str
 
 from backupd import cron
 from backupd.errors import ConfigError
+from backupd.protection import group_name
 from backupd.retention import Retention
 
 T = TypeVar("T")
@@ -77,6 +78,10 @@ def _recipient(text: str) -> str:
     return _read(age.normalise, text)
 
 
+def _group(value: str) -> str:
+    return _read(group_name, value)
+
+
 def lower(value: object) -> object:
     """Text in small letters."""
     return value.lower() if isinstance(value, str) else value
@@ -102,6 +107,7 @@ Cron = Annotated[str, AfterValidator(_schedule)]
 CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 Zone = Annotated[str, AfterValidator(_zone)]
+GroupName = Annotated[str, AfterValidator(_group)]
 Patterns = Annotated[tuple[Text, ...], BeforeValidator(_patterns)]
 Endpoint = Annotated[Text, AfterValidator(_endpoint)]
 StorageClass = Annotated[Text, AfterValidator(_storage_class)]
