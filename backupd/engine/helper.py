@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from backupd.engine.attachment import Attachment
+from backupd.engine.attachment import Attachment, Check
 from backupd.engine.client import Engine
 from backupd.engine.container import (
     VOLUME_PATH,
@@ -20,22 +20,11 @@ from backupd.engine.container import (
     container,
     run_to_end,
 )
-from backupd.engine.fifo import FifoReader, FifoWriter, Meeting
-from backupd.engine.held import held_at_fifo
+from backupd.engine.fifo import FifoReader, FifoWriter, Meeting, Opening, meeting
 from backupd.engine.image import EXTRACT_FLAGS, HelperImage
-from backupd.errors import Interrupted
+from backupd.errors import EngineError, Interrupted
 
-__all__ = [
-    "Prepared",
-    "TarInput",
-    "TarOutput",
-    "TarResult",
-    "export",
-    "extract",
-    "is_empty",
-    "prepared",
-    "wipe",
-]
+__all__ = ["TarInput", "TarOutput", "TarResult", "export", "extract", "is_empty", "wipe"]
 
 READ = ("DAC_READ_SEARCH",)
 WRITE = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
@@ -46,21 +35,48 @@ Buffer = bytes | bytearray | memoryview
 class TarOutput:
     """What tar writes, and how it ended. `transport` says how it comes: `fifo` or `attach`."""
 
-    def __init__(self, helper: HelperContainer, reader: FifoReader | None, job: _Job) -> None:
-        self.transport = "fifo" if reader else "attach"
-        self._helper = helper
-        self._reader = reader or helper
+    transport: str
+
+    def __init__(self, job: _Job, opened: Callable[[], tuple[HelperContainer, FifoReader | None]]) -> None:
+        self._job = job
+        self._opened = opened
+        self._names: Attachment | None = None
+        self._begun = False
         self._worst = 1 if job.image.tar == "gnu" else 0
-        self._check = job.check
         self._result: TarResult | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have tar run so far that all it needs is the name of what to read: it takes that from its input."""
+        self._open()
+        self._names = Attachment(self._job.engine, self._helper.id, stdin=True)
+        try:
+            yield
+        finally:
+            self._names.close()
+
+    def begin(self) -> None:
+        """Let tar read the volume; until then it has read nothing of it. Once is enough."""
+        if self._begun:
+            return
+        self._begun = True
+        if self._names is None:
+            self._open()
+            return
+        # That nobody takes the name any more is told of by `readinto`.
+        with suppress(OSError):
+            self._names.write(memoryview(b".\n"), self._job.check)
+        self._names.close_input()
 
     def readinto(self, buffer: memoryview) -> int:
         """Put the next bytes into `buffer`, and say how many; 0 when tar has ended well.
 
-        Raises `HelperFailed` where tar was cut short or ended badly, `Interrupted` if cancelled.
+        Begins if nobody has. Raises `HelperFailed` where tar was cut short or ended badly, `Interrupted` if
+        cancelled, and whatever `check` raises.
         """
-        self._check()
-        size = self._reader.readinto(buffer, self._check)
+        self._job.check()
+        self.begin()
+        size = self._reader.readinto(buffer, self._job.check)
         if size == 0:
             self.finish()
         return size
@@ -72,8 +88,13 @@ class TarOutput:
         no other code for failure, so there it fails.
         """
         if self._result is None:
-            self._result = self._helper.result(self._check, worst=self._worst)
+            self._result = self._helper.result(self._job.check, worst=self._worst)
         return self._result
+
+    def _open(self) -> None:
+        self._helper, reader = self._opened()
+        self._reader: FifoReader | HelperContainer = reader or self._helper
+        self.transport = "fifo" if reader else "attach"
 
 
 class TarInput:
@@ -106,62 +127,6 @@ class TarInput:
         self._helper.result(self._check, worst=0)
 
 
-class Prepared:
-    """A helper that is there and has read nothing yet; `begin` lets it."""
-
-    def __init__(self, job: _Job, command: tuple[str, ...], directory: Path | None, stack: ExitStack) -> None:
-        self._job, self._command, self._stack = job, command, stack
-        self._held = held_at_fifo(stack, job.engine, directory, partial(job.task, command))
-        self._helper = self._held.helper if self._held else self._attached()
-
-    def start(self) -> None:
-        """Let it run as far as it comes without reading: to a FIFO's end that nobody reads; else not at all.
-
-        A helper that waits takes some memory of the engine's machine: not too many at once.
-        """
-        if self._held is not None and not self._held.start():
-            self._held, self._helper = None, self._attached()
-
-    def begin(self) -> TarOutput:
-        """Let it read. Raises as `export` does."""
-        if self._held is not None:
-            descriptor = self._held.meet(os.O_RDONLY, self._job.check)
-            if descriptor is not None:
-                reader = FifoReader(descriptor)
-                self._stack.callback(reader.close)
-                return TarOutput(self._helper, reader, self._job)
-            self._helper = self._attached()
-        self._helper.start()
-        return TarOutput(self._helper, None, self._job)
-
-    def _attached(self) -> HelperContainer:
-        return self._stack.enter_context(container(self._job.engine, self._job.task(self._command)))
-
-
-@contextmanager
-def prepared(
-    engine: Engine,
-    volume: str,
-    image: HelperImage,
-    *,
-    instance: str,
-    run: str,
-    exclude: Sequence[str] = (),
-    fifo_dir: Path | None = None,
-    cancel: threading.Event | None = None,
-) -> Iterator[Prepared]:
-    """A helper that is about to read the volume, which it has read-only; it is removed in any case.
-
-    While the helper is there the engine refuses to delete the volume. `fifo_dir` is a directory in which
-    helper and this process may meet; where they cannot, the stream comes through the engine.
-    Raises `VolumeNotFound`, never makes a volume.
-    """
-    job = _Job(engine, volume, image, instance, run, cancel or threading.Event())
-    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", ".")
-    with ExitStack() as stack:
-        yield Prepared(job, command, fifo_dir, stack)
-
-
 @contextmanager
 def export(
     engine: Engine,
@@ -173,19 +138,40 @@ def export(
     exclude: Sequence[str] = (),
     fifo_dir: Path | None = None,
     cancel: threading.Event | None = None,
+    check: Check | None = None,
 ) -> Iterator[TarOutput]:
-    """The volume as a tar stream, from a helper as `prepared` has it."""
-    with prepared(
-        engine,
-        volume,
-        image,
-        instance=instance,
-        run=run,
-        exclude=exclude,
-        fifo_dir=fifo_dir,
-        cancel=cancel,
-    ) as helper:
-        yield helper.begin()
+    """The volume as a tar stream; the volume is mounted read-only and its helper removed in any case.
+
+    The helper runs, but reads nothing before `begin`: what takes long is done. (busybox tar cannot wait, its
+    helper is made then.) While the helper is there the engine refuses to delete the volume. `fifo_dir` is a
+    directory in which helper and this process may meet; where they cannot, the stream comes through the
+    engine. `check` is called while nothing moves and may raise to end it.
+    Raises `VolumeNotFound`, never makes a volume.
+    """
+    waits = image.tar == "gnu"
+    job = _Job(engine, volume, image, instance, run, cancel or threading.Event(), also=check, waits=waits)
+    what = ("--files-from=-",) if waits else (".",)
+    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", *what)
+    with ExitStack() as stack:
+        output = TarOutput(job, partial(_opened, stack, job, command, fifo_dir))
+        if waits:
+            stack.enter_context(output.waiting())
+        yield output
+
+
+def _opened(
+    stack: ExitStack, job: _Job, command: tuple[str, ...], fifo_dir: Path | None
+) -> tuple[HelperContainer, FifoReader | None]:
+    """A running helper, and our end of its FIFO if they met there; both go with the stack."""
+    met = _met(stack, job, command, fifo_dir, os.O_RDONLY)
+    if met is not None:
+        helper, descriptor = met
+        reader = FifoReader(descriptor)
+        stack.callback(reader.close)
+        return helper, reader
+    helper = stack.enter_context(container(job.engine, job.task(command)))
+    helper.start()
+    return helper, None
 
 
 @contextmanager
@@ -206,10 +192,9 @@ def extract(
     job = _Job(engine, volume, image, instance, run, cancel or threading.Event(), writes=True)
     command = ("tar", *EXTRACT_FLAGS[image.tar], "-C", VOLUME_PATH, "-f", "{archive}")
     with ExitStack() as stack:
-        held = held_at_fifo(stack, engine, fifo_dir, partial(job.task, command))
-        descriptor = held.meet(os.O_WRONLY, job.check) if held else None
-        if held and descriptor is not None:
-            helper = held.helper
+        met = _met(stack, job, command, fifo_dir, os.O_WRONLY)
+        if met is not None:
+            helper, descriptor = met
             writer: FifoWriter | Attachment = FifoWriter(descriptor)
             stack.callback(writer.close)
         else:
@@ -245,6 +230,8 @@ class _Job:
     run: str
     cancelled: threading.Event
     writes: bool = False
+    also: Check | None = None
+    waits: bool = False
 
     def task(self, command: tuple[str, ...], fifo: Meeting | None = None) -> Task:
         archive = fifo.inside if fifo else "-"
@@ -257,12 +244,42 @@ class _Job:
             instance=self.instance,
             run=self.run,
             mounts=(fifo.mount,) if fifo else (),
-            stdin=self.writes and fifo is None,
+            stdin=self.waits or (self.writes and fifo is None),
         )
 
     def check(self) -> None:
         if self.cancelled.is_set():
             raise Interrupted(f"work on volume {self.volume} was cancelled")
+        if self.also is not None:
+            self.also()
+
+
+def _met(
+    stack: ExitStack, job: _Job, command: tuple[str, ...], directory: Path | None, flags: int
+) -> tuple[HelperContainer, int] | None:
+    """A running helper and our end of its FIFO; None where they do not meet, for whatever reason.
+
+    The reason, if it is not the FIFO, shows again in the next transport.
+    """
+    with ExitStack() as tentative:
+        try:
+            fifo = tentative.enter_context(meeting(job.engine, directory))
+            if fifo is None:
+                return None
+            helper = tentative.enter_context(container(job.engine, job.task(command, fifo)))
+            helper.listen()
+            opening = Opening(fifo.path, flags)
+            try:
+                helper.start()
+                descriptor = opening.wait(helper.ended, job.check)
+            finally:
+                opening.abandon()
+        except EngineError:
+            return None
+        if descriptor is None:
+            return None
+        stack.push(tentative.pop_all())
+        return helper, descriptor
 
 
 def _excluded(patterns: Sequence[str]) -> Iterator[str]:

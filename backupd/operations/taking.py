@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from backupd import __version__
 from backupd.engine.discovery import Survey
-from backupd.engine.helper import TarResult, prepared
+from backupd.engine.helper import TarResult, export
 from backupd.operations.collapse import collapsed_from, warning
 from backupd.operations.context import Context
 from backupd.operations.quiet import Part, Quiet
@@ -81,7 +81,7 @@ class _Taking:
     def read(self, part: Part[Reading, Stillness], writer: SnapshotWriter) -> tuple[Content, TarResult]:
         """Store what is in the volume once the quiet has begun, which waits for tar and no longer."""
         context, shared = self._wish.context, self._shared
-        with prepared(
+        with export(
             context.engine,
             self._wish.volume,
             context.image,
@@ -90,12 +90,9 @@ class _Taking:
             exclude=self._wish.exclude,
             fifo_dir=context.fifo_dir,
             cancel=shared.cancel,
-        ) as helper:
-            if self._wish.volume in shared.volumes[: shared.readers]:
-                helper.start()
+        ) as output:
             part.ready(self.reading)
             with shared.slots:
-                output = helper.begin()
 
                 def end() -> None:
                     output.finish()
