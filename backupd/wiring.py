@@ -22,12 +22,13 @@ from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
+from backupd.protection import Protection, resolve
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
-from backupd.volume import Protection, Volume, resolve
+from backupd.volume import Volume
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +115,11 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:

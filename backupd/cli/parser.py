@@ -199,6 +199,10 @@ def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
+def _doctor(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
 _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": (
         "the daemon: back up labelled volumes on their schedules until told to stop",
@@ -262,5 +266,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
+    ),
+    "doctor": (
+        "look for what is wrong with this set-up, and say how to mend it",
+        "backupd doctor\nbackupd doctor --json",
+        _doctor,
     ),
 }
