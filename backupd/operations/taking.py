@@ -71,6 +71,7 @@ class _Taking:
         self._wish, self._shared = wish, shared
         self._started = datetime.now(UTC)
         self.snapshot = new_id(self._started)
+        shared.seen.check_not_own(wish.volume)
         self.reading = Reading(shared.seen.volume(wish.volume), shared.seen.users(wish.volume), wish.mode)
         self._parent = repository.latest_id(host, wish.volume)
         self._earlier = repository.last_good(host, wish.volume, before=self.snapshot)
