@@ -80,15 +80,26 @@ class Protection:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def unasked(self) -> bool:
+        """Whether nobody has said anything of protecting it, for or against."""
+        return self.origin == _NOBODY
+
 
 def resolve(
-    volume: Volume, users: Sequence[Container], rules: Sequence[Rule], defaults: Policy
+    volume: Volume,
+    users: Sequence[Container],
+    rules: Sequence[Rule],
+    defaults: Policy,
+    *,
+    everything: bool = False,
 ) -> Protection:
     """Decide whether a volume is protected and how: from labels on it and its containers, rules, defaults.
 
     For each key the volume's own label comes first, then a container's `backupd.volume.<name>.<key>`, then
     `backupd.<key>` of a container that mounts the volume read-write, then the first rule that matches its
-    name, then the defaults. `enable` is the exception: a single false wins over everything. Containers that
+    name, then the defaults. `enable` is the exception: a single false wins over everything; where nobody says
+    anything, a volume is protected if `everything` is and the volume has a name of its own. Containers that
     disagree on something that no label on the volume settles are an error, but for what is done to each of
     them by itself: see `treatment`.
     """
@@ -96,7 +107,8 @@ def resolve(
     claims = tuple(_claims(volume, users))
     warnings = (*_misnamed(volume, users), *_ineffective(claims), *_unheard(volume, users))
     try:
-        enabled, origin = _enabled(claims, rule)
+        unasked = (True, 'protect = "all"') if everything and not volume.anonymous else (False, _NOBODY)
+        enabled, origin = _enabled(claims, rule, unasked)
     except ConfigError as error:
         return Protection(volume, None, "backupd.enable is in error", (_told(error),), warnings)
     if not enabled:
@@ -224,12 +236,12 @@ def _idle(claims: Sequence[_Claim], origin: str) -> Iterator[str]:
         yield f"{owners} has backupd labels but not backupd.enable=true; not protected"
 
 
-def _enabled(claims: Iterable[_Claim], rule: Rule | None) -> tuple[bool, str]:
-    """Whether the volume is protected, and who says so."""
+def _enabled(claims: Iterable[_Claim], rule: Rule | None, unasked: tuple[bool, str]) -> tuple[bool, str]:
+    """Whether the volume is protected, and who says so; `unasked` where nobody does."""
     said = [(_read(claim, _boolean), str(claim)) for claim in claims if claim.key == "enable"]
     if rule is not None and rule.enable is not None:
         said.append((rule.enable, f'enable={str(rule.enable).lower()} in the rule for "{rule.match}"'))
-    return min(said, key=lambda answer: answer[0], default=(False, _NOBODY))
+    return min(said, key=lambda answer: answer[0], default=unasked)
 
 
 def _ruled(rule: Rule | None, defaults: Policy) -> Policy:

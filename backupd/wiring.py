@@ -96,14 +96,21 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
     """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
-    return tuple(_protection(settings, seen, volume) for volume in seen.volumes)
+    return tuple(protection(settings, seen, volume) for volume in seen.volumes)
 
 
-def _protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
-    protection = resolve(volume, seen.users(volume.name), settings.rules, settings.defaults)
-    if protection.policy is not None and volume.name in seen.own_volumes:
-        return replace(protection, policy=None, errors=(own_volume(volume.name).message,))
-    return protection
+def protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    """The same of one volume."""
+    found = resolve(
+        volume,
+        seen.users(volume.name),
+        settings.rules,
+        settings.defaults,
+        everything=settings.protect == "all",
+    )
+    if found.policy is not None and volume.name in seen.own_volumes:
+        return replace(found, policy=None, errors=(own_volume(volume.name).message,))
+    return found
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:

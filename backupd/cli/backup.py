@@ -18,9 +18,9 @@ from backupd.errors import BackupdError, ConfigError, Interrupted, PartFailed, U
 from backupd.group import groups
 from backupd.operations.context import Context
 from backupd.operations.save import Outcome, Saved, Target, save
-from backupd.protection import Protection, resolve
+from backupd.protection import Protection
 from backupd.settings import Settings
-from backupd.wiring import assembled, connected, forget_in, protections, renewed
+from backupd.wiring import assembled, connected, forget_in, protection, protections, renewed
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -54,7 +54,7 @@ def _windows(arguments: Namespace, settings: Settings, seen: Survey) -> list[tup
     """
     if arguments.volumes:
         volumes = [seen.volume(name) for name in dict.fromkeys(arguments.volumes)]
-        return [tuple(resolve(v, seen.users(v.name), settings.rules, settings.defaults) for v in volumes)]
+        return [tuple(protection(settings, seen, volume) for volume in volumes)]
     meant = [each for each in protections(settings, seen) if each.policy or each.errors]
     if arguments.project is not None:
         meant = [each for each in meant if each.volume.project == arguments.project]

@@ -6,7 +6,8 @@ import http
 import io
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from backupd.engine.client import TIMEOUT_SECONDS, Engine
 from backupd.engine.discovery import Survey
 from backupd.engine.door import door
 from backupd.errors import EngineError
+from backupd.gaps import Content
 from backupd.volume import Container
 
 PEEK_BYTES = 4 * 1024 * 1024
@@ -41,6 +43,15 @@ def find_database(engine: Engine, seen: Survey, volume: str) -> Database | None:
     return None
 
 
+def content(engine: Engine, seen: Survey, volume: str) -> Content | None:
+    """How much the volume holds, as a look through one of its containers tells; None where none does."""
+    for user in seen.users(volume):
+        mount = next(mount for mount in user.mounts if mount.volume == volume)
+        with suppress(EngineError):
+            return _peek(engine, user, mount.destination).content
+    return None
+
+
 def _destination(container: Container, volume: str) -> str:
     return next(m.destination for m in container.mounts if m.volume == volume and m.read_write)
 
@@ -61,10 +72,11 @@ def _own_words(engine: Engine, container: Container, destination: str) -> Facts:
 
 
 def _files(engine: Engine, container: Container, destination: str) -> Facts:
-    files, sqlite, whole = _peek(engine, container, destination)
-    if not whole:
+    seen = _peek(engine, container, destination)
+    files = set(seen.files)
+    if not seen.content.whole:
         files |= {marker for marker in MARKERS if _exists(engine, container, destination, marker)}
-    return Facts("", destination, files=frozenset(files), sqlite=frozenset(sqlite))
+    return Facts("", destination, files=frozenset(files), sqlite=frozenset(seen.sqlite))
 
 
 def _exists(engine: Engine, container: Container, destination: str, file: str) -> bool:
@@ -74,9 +86,17 @@ def _exists(engine: Engine, container: Container, destination: str, file: str) -
         return bool(answer.status_code == http.HTTPStatus.OK)
 
 
-def _peek(engine: Engine, container: Container, destination: str) -> tuple[set[str], set[str], bool]:
-    """Paths of the first files in the volume, those of SQLite, and whether these were all."""
-    api, files, sqlite = engine.api, set(), set()
+@dataclass(frozen=True)
+class _Seen:
+    """The first files in a volume, those of SQLite, and how much that was."""
+
+    files: frozenset[str]
+    sqlite: frozenset[str]
+    content: Content
+
+
+def _peek(engine: Engine, container: Container, destination: str) -> _Seen:
+    api, files, sqlite, size = engine.api, set(), set(), 0
     with (
         door(f"look into a volume of container {container.name}"),
         closing(
@@ -91,24 +111,26 @@ def _peek(engine: Engine, container: Container, destination: str) -> tuple[set[s
     ):
         answer.raise_for_status()
         beginning = _Beginning(answer.raw)
-        for path, head in _members(beginning):
+        for path, bytes_, head in _members(beginning):
             files.add(path)
+            size += bytes_
             if head == _SQLITE:
                 sqlite.add(path)
-    return files, sqlite, not beginning.cut
+    return _Seen(frozenset(files), frozenset(sqlite), Content(size, whole=not beginning.cut))
 
 
 def _archive(api: Any, container: Container) -> str:
     return f"{api.base_url}/v{api.api_version}/containers/{container.id}/archive"
 
 
-def _members(stream: _Beginning) -> Iterator[tuple[str, bytes]]:
-    """Path and first bytes of each member of a tar stream, as far as it goes."""
+def _members(stream: _Beginning) -> Iterator[tuple[str, int, bytes]]:
+    """Path, size and first bytes of each member of a tar stream, as far as it goes."""
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 content = tar.extractfile(member) if member.isreg() else None
-                yield str(PurePosixPath(member.name)), content.read(len(_SQLITE)) if content else b""
+                head = content.read(len(_SQLITE)) if content else b""
+                yield str(PurePosixPath(member.name)), member.size, head
     except (tarfile.TarError, EOFError):
         stream.cut = True
 

@@ -7,9 +7,9 @@ import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -27,7 +27,7 @@ from backupd.settings.sections import (
     RuleSettings,
     S3Settings,
 )
-from backupd.settings.values import Name, Text, Zone
+from backupd.settings.values import Name, Text, Zone, lower
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     docker_host: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2
     timezone: Zone | None = None
+    protect: Annotated[Literal["labelled", "all"], BeforeValidator(lower)] = "labelled"
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()

@@ -78,13 +78,24 @@ def test_closing_line_is_logged_where_there_is_no_terminal(program: Program, vol
     assert {"snapshot", "seconds", "bytes", "new_bytes"} <= line.keys()
 
 
-def test_unprotected_volumes_are_listed(program: Program, volume: str, make_volume: MakeVolume) -> None:
-    """`volumes --unprotected` names what nobody protects, and why."""
-    bare = make_volume(program.name)
+def test_unprotected_volumes_are_listed(
+    program: Program, volume: str, make_volume: MakeVolume, start_container: StartContainer
+) -> None:
+    """`volumes --unprotected` names what nobody protects, or protects in vain, and what to do."""
+    bare, used, refused = (
+        make_volume(program.name, labels)
+        for labels in ({}, {"backupd.enable": "true"}, {"backupd.enable": "false"})
+    )
+    start_container("sleep 1000", used)
     found = {each["volume"]: each for each in program.json("volumes", "--unprotected")}
-    assert bare in found
-    assert volume not in found
-    assert bare in program.run("volumes").stdout.decode()
+    assert found[bare]["kind"] == "unlabelled"
+    assert f'match = "{bare}"' in found[bare]["hint"]
+    assert found[volume]["kind"] == "idle"
+    assert not {used, refused} & found.keys()
+    printed = program.run("volumes", "--unprotected").stdout.decode()
+    assert bare in printed
+    assert refused not in printed
+    assert refused in program.run("volumes").stdout.decode()
 
 
 def test_unlabelled_volume_is_saved_when_it_is_named(program: Program, make_volume: MakeVolume) -> None:

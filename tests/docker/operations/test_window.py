@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from backupd.engine.helper import prepared
 from backupd.errors import HelperFailed, VolumeNotFound
 from backupd.operations.taking import Wish
 from backupd.operations.window import READERS, read_together
@@ -152,30 +150,6 @@ def test_a_volume_that_fails_does_not_lose_the_others(
     assert results[2].outcome.consistency == "crash-consistent"
     assert not api.inspect_container(writer)["State"]["Paused"]
     assert site.context.journal.changes == ()
-
-
-def test_a_helper_that_has_been_started_reads_nothing_before_it_may(
-    site: Site, make_volume: MakeVolume, run_in_volume: RunInVolume, fifo_dir: Path | None
-) -> None:
-    """What is written to the volume after a helper has been started is in what it then reads."""
-    volume = make_volume()
-    run_in_volume(volume, "echo early >file")
-    context = site.context
-    where = context.fifo_dir if fifo_dir else None
-    with prepared(
-        context.engine, volume, context.image, instance=context.instance, run="r", fifo_dir=where
-    ) as helper:
-        helper.start()
-        run_in_volume(volume, "echo late >file; echo more >another; sync")
-        output, content = helper.begin(), bytearray()
-        buffer = memoryview(bytearray(65536))
-        while size := output.readinto(buffer):
-            content += buffer[:size]
-        assert output.finish().exit_code == 0
-    assert output.transport == ("fifo" if where else "attach")
-    assert b"late" in content
-    assert b"another" in content
-    assert b"early" not in content
 
 
 def test_each_volume_of_a_window_has_its_own_consistency(
