@@ -117,6 +117,25 @@ def test_failure_of_one_volume_does_not_stop_the_others(
     assert len(program.snapshots(volume)) == 1
 
 
+def test_a_project_is_saved_in_one_quiet(program: Program, volume: str, make_volume: MakeVolume) -> None:
+    """`--project` and names read volumes together, whatever their schedules; `--all` those of a group."""
+    project = {"backupd.enable": "true", "com.docker.compose.project": program.name}
+    other = make_volume(program.name, {**project, "backupd.schedule": "@hourly"})
+    stranger = make_volume(program.name, {"backupd.enable": "true"})
+
+    def windows(*words: str) -> dict[str, list[str]]:
+        return {
+            each["volume"]: (each["snapshot"].get("window") or {"volumes": [each["volume"]]})["volumes"]
+            for each in program.json("backup", *words)
+        }
+
+    together = windows("--project", program.name)
+    assert together.keys() == {volume, other}
+    assert together[volume] == together[other] == sorted([volume, other])
+    assert windows(stranger, volume) == {stranger: [stranger, volume], volume: [stranger, volume]}
+    assert windows("--all") == {name: [name] for name in (volume, other, stranger)}
+
+
 def test_restore_into_a_new_volume(
     engine: Engine, program: Program, volume: str, new_name: str, run_in_volume: RunInVolume
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +153,29 @@ def test_a_volume_that_fails_does_not_lose_the_others(
     assert results[2].outcome.consistency == "crash-consistent"
     assert not api.inspect_container(writer)["State"]["Paused"]
     assert site.context.journal.changes == ()
+
+
+@pytest.mark.parametrize("mode", ["pause", "none"])
+def test_a_file_that_changes_while_it_is_read(
+    site: Site, make_volume: MakeVolume, start_container: StartContainer, tmp_path: Path, mode: str
+) -> None:
+    """E15: somebody outside the engine writes: under pause a failure, under none kept; the file is named."""
+    place = tmp_path / "data"
+    place.mkdir()
+    (place / "ledger").write_bytes(os.urandom(60_000_000))
+    changed, whole = make_volume(type="none", o="bind", device=str(place)), make_volume()
+    start_container("sleep 1000", changed)
+    with subprocess.Popen(["sh", "-c", f"while :; do echo x >>{place}/ledger; done"]) as writer:
+        results = site.together(changed, whole, mode=mode)
+        writer.kill()
+    assert isinstance(results[1].outcome, Manifest)
+    if mode == "pause":
+        assert isinstance(results[0].outcome, HelperFailed)
+        assert "ledger" in results[0].outcome.message
+    else:
+        manifest = results[0].manifest
+        assert (manifest.outcome, manifest.consistency) == ("fuzzy", "fuzzy")
+        assert "ledger" in manifest.warnings[0]
 
 
 def test_each_volume_of_a_window_has_its_own_consistency(
