@@ -45,7 +45,7 @@ class Verdict:
 
 
 def judge(volume: Volume, result: TarResult, stillness: Stillness, *, named: bool) -> Verdict:
-    """What tar's end and the quiet come to; `HelperFailed` if the volume changed though nobody could change it.
+    """What tar's end and the quiet come to; `HelperFailed` for a change that nobody can have made.
 
     `named`: whether files that changed may be named.
     """

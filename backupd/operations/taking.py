@@ -21,7 +21,6 @@ from backupd.snapshot import Compose, Manifest, Tar, Window, new_id
 from backupd.treatment import Treatment
 from backupd.volume import Container, Volume
 
-
 Treat = Callable[[Volume, Container], Treatment]
 """How a container that writes to a volume is calmed for it."""
 
@@ -67,7 +66,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Taken:
-    """A snapshot; and the post hooks that failed when it had been read: it is good, the application may not be."""
+    """A snapshot; and post hooks that failed after it: it is good, the application may not be."""
 
     manifest: Manifest
     degraded: tuple[str, ...] = ()
