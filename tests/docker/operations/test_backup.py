@@ -280,8 +280,7 @@ def test_progress_reaches_the_size_of_the_stream(
     volume = make_volume()
     run_in_volume(volume, "for i in $(seq 50); do head -c 10000 /dev/urandom >f$i; done")
     seen: list[Tally] = [Tally(0)]
-    manifest = backup(
-        site.context, volume, treat=paused_meanwhile, progress=seen.append, cancel=threading.Event()
-    )
+    cancel = threading.Event()
+    manifest = backup(site.context, volume, treat=paused_meanwhile, progress=seen.append, cancel=cancel)
     assert seen[-1].bytes_done == manifest.bytes.tar
     assert seen[-1].members == sum(manifest.members.values()) == 51
