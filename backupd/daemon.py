@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
@@ -18,11 +18,11 @@ from backupd.errors import BackupdError, EngineError
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
 from backupd.operations.prune import due, last_prune, prune
-from backupd.operations.save import save
+from backupd.operations.save import Target, save
 from backupd.progress import silent
+from backupd.protection import Policy, Protection
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.volume import Policy, Protection
 from backupd.wiring import (
     assembled,
     connected,
@@ -163,16 +163,14 @@ class _Service:
     def _save(self, volume: str, policy: Policy) -> None:
         if self._stop.is_set():
             return
-        with suppress(BackupdError):  # the run's closing line has told it
-            save(
-                partial(renewed, self._settings, self._context, log.warning, self._stop),
-                volume,
-                policy,
-                state_dir=self._settings.state_dir,
-                progress=silent,
-                cancel=self._stop,
-                forget_in=forget_in(self._settings),
-            )
+        save(
+            partial(renewed, self._settings, self._context, log.warning, self._stop),
+            [Target(volume, policy)],
+            state_dir=self._settings.state_dir,
+            progress=lambda _: silent,
+            cancel=self._stop,
+            forget_in=forget_in(self._settings),
+        )
 
     def _schedule_prune(self) -> None:
         schedule = self._settings.prune.schedule

@@ -15,18 +15,19 @@ import structlog
 from tzlocal import get_localzone
 
 from backupd.engine.client import Engine
-from backupd.engine.discovery import Survey
+from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
+from backupd.protection import Protection, resolve
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
-from backupd.volume import Protection, resolve
+from backupd.volume import Volume
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 host=settings.host,
                 instance=instance,
                 fifo_dir=settings.fifo_dir,
+                quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
 
 
@@ -92,10 +94,22 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
-    """What the labels and the settings say of every volume."""
-    return tuple(
-        resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
+    """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
+    return tuple(protection(settings, seen, volume) for volume in seen.volumes)
+
+
+def protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    """The same of one volume."""
+    found = resolve(
+        volume,
+        seen.users(volume.name),
+        settings.rules,
+        settings.defaults,
+        everything=settings.protect == "all",
     )
+    if found.policy is not None and volume.name in seen.own_volumes:
+        return replace(found, policy=None, errors=(own_volume(volume.name).message,))
+    return found
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
@@ -107,6 +121,11 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
