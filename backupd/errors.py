@@ -25,6 +25,7 @@
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
+    │   ├── ProofFailed                    what was restored is not what was saved
     │   └── StreamRejected                 a tar stream that is cut or malformed
     ├── PartFailed                exit 3   some of several volumes failed
     ├── Locked                    exit 75
@@ -149,6 +150,10 @@ class ObjectDamaged(IntegrityError):
 
 class StreamRejected(IntegrityError):
     """A tar stream is cut short or malformed."""
+
+
+class ProofFailed(IntegrityError):
+    """What lies in a volume is not what a snapshot holds."""
 
 
 class PartFailed(BackupdError):
