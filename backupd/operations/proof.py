@@ -46,7 +46,7 @@ def prove(
         for content in reader.stream(cancel):
             expected = memoryview(content)
             while expected:
-                rest = rest or memoryview(next(found, b""))
+                rest = rest or next(found, memoryview(b""))
                 size = min(len(rest), len(expected))
                 if not size or rest[:size] != expected[:size]:
                     raise _differs(context, manifest, reader, volume, same)
