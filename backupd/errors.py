@@ -8,6 +8,7 @@
     │   ├── VolumeNotFound
     │   ├── VolumeInUse
     │   ├── OwnVolume                      backupd's own repository or state
+    │   ├── RoomMissing                    in a volume
     │   ├── HelperFailed                   tar in the helper container
     │   ├── HelperImageUnavailable
     │   └── QuiesceFailed
@@ -76,6 +77,10 @@ class VolumeInUse(EngineError):
 
 class OwnVolume(EngineError):
     """The volume holds backupd's own repository or state."""
+
+
+class RoomMissing(EngineError):
+    """A volume has too little room for what is to be restored into it."""
 
 
 class HelperFailed(EngineError):

@@ -52,7 +52,7 @@ def prove(
                     raise _differs(context, manifest, reader, volume, same)
                 rest, expected, same = rest[size:], expected[size:], same + size
             progress(Tally(same, bytes_total=manifest.bytes.tar))
-        if rest or next(found, b""):
+        if rest or next(found, memoryview(b"")):
             raise _differs(context, manifest, reader, volume, same)
 
 

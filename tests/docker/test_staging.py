@@ -14,8 +14,12 @@ from tests.docker.tar import INSTANCE, RUN_ID
 
 pytestmark = pytest.mark.docker
 
-OLD = "mkdir -p 'a dir' both; echo old >'a dir/file'; echo old >both/x; echo old >.hidden; echo >'new\nline'"
+OLD = (
+    "chmod 700 .; mkdir -p 'a dir' both; echo 1 >'a dir/f'; echo 1 >both/x; echo >.hidden; echo >'new\nline'"
+)
 NEW = "mkdir -p both other; echo new >both/x; echo new >other/y; echo new >.hidden"
+ROOT = "chown 7:8 .; chmod 2751 .; touch -d @1000000000.5 ."
+SEE_ROOT = "stat -c '%u:%g %a %Y' ."
 SEE = 'find . -type f -exec sh -c \'printf "%s=" "$1"; cat "$1"\' _ {} \';\' | sort'
 
 
@@ -29,7 +33,7 @@ def staging(
     run_in_volume(volume, OLD)
     made = Staging(engine, volume, image, INSTANCE, RUN_ID)
     assert made.begin() > 1_000_000
-    run_in_volume(volume, f"cd {made.below}; {NEW}")
+    run_in_volume(volume, f"cd {made.below}; {NEW}; {ROOT}")
     return made
 
 
@@ -54,6 +58,7 @@ def test_the_new_content_takes_the_place_of_the_old(
     assert run_in_volume(staging.volume, SEE) == before(NEW)
     staging.swap()
     assert run_in_volume(staging.volume, SEE) == before(NEW)
+    assert run_in_volume(staging.volume, SEE_ROOT) == "7:8 2751 1000000000\n"
 
 
 def test_what_was_not_proven_is_undone(
@@ -62,6 +67,20 @@ def test_what_was_not_proven_is_undone(
     """The old content has never moved."""
     staging.undo()
     assert run_in_volume(staging.volume, SEE) == before(OLD)
+    assert run_in_volume(staging.volume, SEE_ROOT).startswith("0:0 700 ")
+
+
+def test_a_restore_that_was_killed_before_the_proof_leaves_the_old_content(
+    staging: Staging, run_in_volume: RunInVolume, before: Callable[[str], str]
+) -> None:
+    """And one that was killed after it is brought to its end. (T2)"""
+    staging.finish()
+    assert run_in_volume(staging.volume, SEE) == before(OLD)
+    staging.begin()
+    run_in_volume(staging.volume, f"cd {staging.below}; {NEW}")
+    staging.prove()
+    staging.finish()
+    assert run_in_volume(staging.volume, SEE) == before(NEW)
 
 
 STOPS = {
