@@ -16,7 +16,8 @@ from backupd.volume import Volume
 FORMAT = 1
 MANIFEST_LIMIT_BYTES = 64 * 1024
 
-Consistency = Literal["clean-stop", "crash-consistent", "fuzzy"]
+Consistency = Literal["clean-stop", "hooks", "crash-consistent", "fuzzy"]
+"""The strongest first."""
 
 
 @dataclass(frozen=True)

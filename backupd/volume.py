@@ -8,6 +8,7 @@ from dataclasses import dataclass
 COMPOSE_PROJECT = "com.docker.compose.project"
 COMPOSE_SERVICE = "com.docker.compose.service"
 COMPOSE_VOLUME = "com.docker.compose.volume"
+COMPOSE_NUMBER = "com.docker.compose.container-number"
 
 
 @dataclass(frozen=True)

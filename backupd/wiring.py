@@ -86,6 +86,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 instance=instance,
                 state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
+                quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import Any
 
 from backupd import __version__
-from backupd.engine.discovery import survey
+from backupd.engine.discovery import survey, writers
 from backupd.engine.helper import TarOutput, TarResult, export
-from backupd.engine.quiesce import quiesce
+from backupd.engine.quiesce import Patient, Quiesce, Report
 from backupd.errors import HelperFailed
 from backupd.operations.collapse import collapsed_from, warning
 from backupd.operations.context import Context
@@ -19,6 +19,7 @@ from backupd.operations.redact import conceal, redact
 from backupd.progress import Progress
 from backupd.repository.writer import Content
 from backupd.snapshot import Compose, Consistency, Manifest, Quiesced, Tar, new_id
+from backupd.treatment import Treatment
 from backupd.volume import Container, Volume
 
 NAMES_MAX = 10
@@ -29,15 +30,15 @@ def backup(
     context: Context,
     name: str,
     *,
-    mode: str,
+    treat: Callable[[Volume, Container], Treatment],
     exclude: Sequence[str] = (),
     progress: Progress,
     cancel: threading.Event,
 ) -> Manifest:
     """Save the volume of that name as a new snapshot and return its manifest.
 
-    `mode` is `pause`: the containers that write to the volume stand still while tar reads, not longer; or
-    `none`. When anything fails it raises and there is no snapshot; the containers run again in any case.
+    `treat` says how a container that writes to the volume is calmed while tar reads, and not longer. When
+    anything fails it raises and there is no snapshot; the containers run again in any case.
     """
     started = datetime.now(UTC)
     seen = survey(context.engine)
@@ -48,7 +49,7 @@ def backup(
     kept, redacted, concealed = _withheld(volume, encrypted=context.repository.encrypted)
     earlier = context.repository.last_good(context.host, name, before=snapshot)
     with context.repository.begin(host=context.host, volume=name, snapshot=snapshot) as writer:
-        reading = _Reading(context, volume, users, mode=mode, run=snapshot, exclude=exclude, cancel=cancel)
+        reading = _Reading(context, volume, treat, run=snapshot, exclude=exclude, cancel=cancel)
         with reading as source:
             content = writer.store(
                 source, concealed=concealed, at_end=reading.end, progress=progress, cancel=cancel
@@ -92,66 +93,59 @@ class _Reading:
         self,
         context: Context,
         volume: Volume,
-        users: Sequence[Container],
+        treat: Callable[[Volume, Container], Treatment],
         *,
-        mode: str,
         run: str,
         exclude: Sequence[str],
         cancel: threading.Event,
     ) -> None:
-        self._context, self._volume = context, volume.name
+        self._context, self._volume, self._treat = context, volume, treat
         self._run, self._exclude, self._cancel = run, exclude, cancel
-        self._mode = mode
-        self._still = [user for user in users if user.writes(volume.name) and user.state == "paused"]
-        self._writers = [user for user in users if user.writes(volume.name) and user.state == "running"]
-        self._quiet, self._helper = ExitStack(), ExitStack()
-        self._calmed: tuple[str, ...] = ()
-        self._since = self._seconds = 0.0
-        self._intruders: list[str] = []
+        self._undo = ExitStack()
         self._result = TarResult(exit_code=0, messages=())
+        self._report = Report((), 0.0)
 
     def __enter__(self) -> TarOutput:
         context = self._context
-        with ExitStack() as undo:
-            undo.callback(self._leave)
-            if self._mode == "pause" and (self._writers or self._still):
-                self._since = time.monotonic()
-                # Those that stand still too: a backup of another volume may hold them, and let go too early.
-                self._calmed = self._quiet.enter_context(
-                    quiesce(context.engine, context.journal, (*self._writers, *self._still))
-                )
-            self._output = self._helper.enter_context(
+        self._quiet = Quiesce(
+            context.engine,
+            context.journal,
+            self._look,
+            image=context.image,
+            instance=context.instance,
+            limit_seconds=context.quiesce_limit_seconds,
+            cancel=self._cancel,
+        )
+        with ExitStack() as stack:
+            self._output = stack.enter_context(
                 export(
                     context.engine,
-                    self._volume,
+                    self._volume.name,
                     context.image,
                     instance=context.instance,
                     run=self._run,
                     exclude=self._exclude,
                     fifo_dir=context.fifo_dir,
                     cancel=self._cancel,
+                    check=self._quiet.check,
                 )
             )
-            undo.pop_all()
+            stack.enter_context(self._quiet)
+            self._output.begin()
+            self._undo = stack.pop_all()
         return self._output
 
-    def __exit__(self, *_: object) -> None:
-        self._leave()
+    def __exit__(self, *error: Any) -> None:
+        self._undo.__exit__(*error)
 
     def end(self) -> None:
         """Wait for tar's verdict and let the containers go on; `HelperFailed` if a quiet volume changed."""
         self._result = self._output.finish()
-        self._leave()
-        held = [user for user in self._still if user.name in self._calmed]
-        known = {user.id for user in (*self._writers, *held)}
-        self._intruders = [
-            user.name
-            for user in survey(self._context.engine).users(self._volume)
-            if user.writes(self._volume) and user.state == "running" and user.id not in known
-        ]
-        if self._result.exit_code and self.consistency != "fuzzy":
+        self._quiet.check()
+        self._report = self._quiet.end()
+        if self._result.exit_code and self._report.still(self._volume.name):
             raise HelperFailed(
-                f"files of {self._volume} changed while they were read, though nothing that mounts it ran: "
+                f"files of {self._volume.name} changed while it was read, though nobody that mounts it ran: "
                 + "; ".join(self._result.messages[:NAMES_MAX]),
                 hint="something outside the engine writes to the volume: stop it, or set quiesce to none",
             )
@@ -159,14 +153,12 @@ class _Reading:
     @property
     def consistency(self) -> Consistency:
         """What can be said of the snapshot; known after `end`."""
-        if self._intruders or (self._writers and self._mode != "pause"):
-            return "fuzzy"
-        return "crash-consistent" if self._writers or self._still else "clean-stop"
+        return "fuzzy" if self.changed else self._report.consistency(self._volume.name)
 
     @property
     def quiesced(self) -> Quiesced:
         """Who stood still and for how long; known after `end`."""
-        return Quiesced(self._mode, self._calmed, round(self._seconds, 3))
+        return self._report.quiesced(self._volume.name)
 
     @property
     def changed(self) -> bool:
@@ -183,15 +175,11 @@ class _Reading:
         words = [message for message in self._result.messages if not message.endswith("socket ignored")]
         if words and not named:
             words = [f"tar had {len(words)} messages, which name files and are not kept"]
-        started = [f"{name} was started while the volume was read" for name in self._intruders]
-        return (*words[:NAMES_MAX], *started)
+        return (*words[:NAMES_MAX], *self._report.warnings(self._volume.name))
 
-    def _leave(self) -> None:
-        # The containers first: removing the helper takes a tenth of a second that nobody needs to wait.
-        with self._helper, self._quiet:
-            pass
-        if self._since:
-            self._seconds, self._since = time.monotonic() - self._since, 0.0
+    def _look(self) -> tuple[Patient, ...]:
+        found = writers(self._context.engine, {self._volume.name})
+        return tuple(Patient(container, self._treat(self._volume, container)) for container in found)
 
 
 def _withheld(volume: Volume, *, encrypted: bool) -> tuple[Volume, tuple[str, ...], Mapping[str, str] | None]:

@@ -19,7 +19,7 @@ from backupd.operations.context import Context
 from backupd.operations.forget import execute, plan
 from backupd.operations.lock import volume_lock
 from backupd.progress import Progress
-from backupd.protection import Policy
+from backupd.protection import Policy, treatment
 from backupd.snapshot import Manifest
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ def save(
             manifest = backup(
                 context,
                 volume,
-                mode=policy.quiesce,
+                treat=lambda found, container: treatment(found, policy, container),
                 exclude=policy.exclude,
                 progress=progress,
                 cancel=cancel,

@@ -20,6 +20,7 @@ from backupd.progress import silent
 from backupd.repository import Keys, Repository
 from backupd.snapshot import Manifest
 from backupd.storage.local import LocalStorage
+from backupd.treatment import Mode, Treatment
 from tests.faults import FaultyStorage
 
 
@@ -35,10 +36,15 @@ class Site:
         """The same site, its repository seen through that storage."""
         return replace(self, context=replace(self.context, repository=Repository.open(storage)))
 
-    def backup(self, volume: str, *, mode: str = "pause", exclude: tuple[str, ...] = ()) -> Manifest:
+    def backup(self, volume: str, *, mode: Mode = "pause", exclude: tuple[str, ...] = ()) -> Manifest:
         """A snapshot of the volume."""
         return backup(
-            self.context, volume, mode=mode, exclude=exclude, progress=silent, cancel=threading.Event()
+            self.context,
+            volume,
+            treat=lambda _volume, _container: Treatment(mode),
+            exclude=exclude,
+            progress=silent,
+            cancel=threading.Event(),
         )
 
     def restore(
