@@ -22,6 +22,7 @@ from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
+from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
 from backupd.repository import Repository
 from backupd.settings import Settings
@@ -71,6 +72,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
         instance = settings.instance or _instance(settings.state_dir)
+        _finish_restores(settings, engine, journal, say)
         _put_right(instance, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
@@ -80,6 +82,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
+                state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
                 quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
@@ -163,6 +166,16 @@ def _instance(state_dir: Path) -> str:
         raise BackupdError(
             f"cannot use {path}: {error.strerror}", hint="look at the state directory"
         ) from error
+
+
+def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Before anybody is woken: a volume whose content is being exchanged must not be used."""
+    left = notes(settings.state_dir)
+    if left:
+        image = found_image(settings, engine, say)
+        instance = settings.instance or _instance(settings.state_dir)
+        for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
+            say(text)
 
 
 def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
