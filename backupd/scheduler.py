@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 import structlog
@@ -15,7 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from backupd.cron import Schedule, parse
-from backupd.protection import Policy
+from backupd.jobs import Job
 
 log = structlog.get_logger(__name__)
 
@@ -23,20 +22,6 @@ LATE_SECONDS = 60
 """A schedule point that has not been noticed for so long says that nobody looks at the clock any more."""
 
 _UPKEEP = "upkeep"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is saved together at one time: a volume alone, or the members of a group under the group's name.
-
-    `schedule` is a cron expression. `claims` names the volumes, and the containers that must stand still for
-    them: what nobody else may work on meanwhile.
-    """
-
-    name: str
-    schedule: str
-    members: Mapping[str, Policy]
-    claims: frozenset[str]
 
 
 class Scheduler:
@@ -78,8 +63,7 @@ class Scheduler:
     def lives(self) -> bool:
         """Whether schedule points are still noticed when they come."""
         late = self._now() - timedelta(seconds=LATE_SECONDS)
-        points = [entry.next_run_time for entry in self._clockwork.get_jobs()]
-        return bool(self._clockwork.running) and all(point is None or point > late for point in points)
+        return bool(self._clockwork.running) and all(point > late for point in self._points().values())
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -117,7 +101,7 @@ class Scheduler:
             self._add(job, _never)
 
     def clock_moved(self) -> None:
-        """Notice that the machine's clock was set: what is due now runs now, what lies too far ahead comes nearer.
+        """Notice that the machine's clock was set: what is due runs, what lies too far ahead comes nearer.
 
         Without this a clock that was set back would keep every job waiting until it is as late as before.
         """
@@ -150,15 +134,24 @@ class Scheduler:
         if self._clockwork.get_job(f"{_UPKEEP}:{name}"):
             self._clockwork.remove_job(f"{_UPKEEP}:{name}")
 
-    def next_run(self, name: str) -> datetime | None:
-        """When the job's turn comes next; None where it is not scheduled."""
-        entry = self._clockwork.get_job(name)
-        return entry.next_run_time if entry else None
+    def next_runs(self) -> dict[str, datetime]:
+        """When each volume's turn comes next."""
+        points, jobs = self._points(), self._jobs
+        return {volume: points[name] for name in points.keys() & jobs.keys() for volume in jobs[name].members}
 
-    def next_upkeep(self) -> Mapping[str, datetime]:
+    def next_upkeep(self) -> dict[str, datetime]:
         """When each call that `every` was told comes next."""
-        entries = [entry for entry in self._clockwork.get_jobs() if entry.id.startswith(f"{_UPKEEP}:")]
-        return {entry.id.removeprefix(f"{_UPKEEP}:"): entry.next_run_time for entry in entries}
+        points, prefix = self._points(), f"{_UPKEEP}:"
+        return {id_.removeprefix(prefix): time for id_, time in points.items() if id_.startswith(prefix)}
+
+    def skips(self) -> dict[str, int]:
+        """How many schedule points of each volume were skipped, of those that were."""
+        return {
+            volume: count
+            for name, count in self.skipped.items()
+            if name in self._jobs
+            for volume in self._jobs[name].members
+        }
 
     def _add(self, job: Job, last_success: Callable[[str], datetime | None]) -> None:
         schedule = self._schedule(job)
@@ -179,8 +172,11 @@ class Scheduler:
             for volume in job.members:
                 log.info("volume scheduled", volume=volume, schedule=job.schedule, next_run=first)
 
+    def _points(self) -> dict[str, datetime]:
+        return {entry.id: entry.next_run_time for entry in self._clockwork.get_jobs()}
+
     def _schedule(self, job: Job) -> Schedule:
-        return parse(job.schedule, seed=job.name, jitter=self._jitter)
+        return parse(job.schedule, seed=job.seed, jitter=self._jitter)
 
     def _missed(
         self, job: Job, last_success: Callable[[str], datetime | None], now: datetime
