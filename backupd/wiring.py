@@ -22,12 +22,12 @@ from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
+from backupd.protection import Protection, resolve
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
-from backupd.volume import Protection, resolve
 
 log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backupd.errors import ConfigError
+from backupd.protection import Policy, Rule
 from backupd.repository.keys import Keys
 from backupd.settings.sections import (
     DefaultSettings,
@@ -26,7 +27,6 @@ from backupd.settings.sections import (
     S3Settings,
 )
 from backupd.settings.values import Name, Text, Zone
-from backupd.volume import Policy, Rule
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from backupd.protection import Quiesce
 from backupd.retention import Retention
 from backupd.settings.values import (
     Cron,
@@ -22,7 +23,6 @@ from backupd.settings.values import (
     lower,
 )
 from backupd.storage.s3options import CONNECTIONS, S3Options
-from backupd.volume import Quiesce
 
 
 class Section(BaseModel):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from backupd.errors import ConfigError
+from backupd.protection import Policy, Rule
 from backupd.retention import Retention
 from backupd.settings import RuleSettings, Settings, load
 from backupd.storage.s3options import S3Options
-from backupd.volume import Policy, Rule
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pytest
 
 from backupd.errors import ConfigError
+from backupd.protection import Policy, Protection, Rule, resolve
 from backupd.retention import Retention
-from backupd.volume import Container, Mount, Policy, Protection, Rule, Volume, resolve
+from backupd.volume import Container, Mount, Volume
 
 DEFAULTS = Policy("@daily", "pause", (), Retention.parse("last=3 daily=7"))
 COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.volume": "pgdata"}
