@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
-from backupd import cron
+from backupd.cron import Schedule
 from backupd.record import Record
 
-Kind = Literal["overdue", "misconfigured", "clock", "ledger"]
+Kind = Literal["overdue", "misconfigured", "clock", "ledger", "starting"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 GRACE_MIN = timedelta(minutes=10)
 GRACE_MAX = timedelta(hours=12)
@@ -20,16 +22,15 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Watched:
-    """A volume that somebody wants to be backed up.
+    """A volume that somebody wants to be backed up: when, or why it cannot be (`errors`).
 
-    `schedule` is its cron expression, None where `errors` say why there is none; `seed` is what gives `H` and
-    the macros their time: the volume's own name, or that of the group it is saved with.
+    `ping` is the address that hears of its runs.
     """
 
     volume: str
-    schedule: str | None
-    seed: str
+    schedule: Schedule | None
     errors: tuple[str, ...] = ()
+    ping: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,23 @@ class Health:
         """Whether nothing is wrong."""
         return not self.problems
 
+    def as_json(self) -> dict[str, Any]:
+        """The judgement as JSON values."""
+        return {
+            "ok": self.ok,
+            "protected": self.protected,
+            "problems": [
+                {
+                    "kind": problem.kind,
+                    "volume": problem.volume,
+                    "since": problem.since.isoformat() if problem.since else None,
+                    "text": problem.text,
+                    "hint": problem.hint,
+                }
+                for problem in self.problems
+            ],
+        }
+
 
 def assess(
     watched: Iterable[Watched], records: Mapping[str, Record], now: datetime, *, trouble: str | None = None
@@ -81,31 +99,36 @@ def assess(
             continue
         protected += 1
         record = records.get(each.volume) or Record(each.volume)
-        schedule = cron.parse(each.schedule, seed=each.seed)
-        limit = deadline(schedule, record, now)
+        limit = deadline(each.schedule, record, now)
         if limit is not None:
             deadlines[each.volume] = limit
             if limit < now:
-                problems.append(_overdue(record, schedule, now))
+                problems.append(_overdue(record, each.schedule, now))
     problems += _clock(records.values(), now)
     if trouble is not None:
         problems.append(_ledger(trouble))
     return Health(protected, tuple(problems), deadlines)
 
 
-def deadline(schedule: cron.Schedule, record: Record, now: datetime) -> datetime | None:
+def deadline(schedule: Schedule, record: Record, now: datetime) -> datetime | None:
     """When the volume becomes overdue unless a backup succeeds; None where the schedule has no next point.
 
     The grace is half of what lies between two points, at least 10 minutes and at most 12 hours, and twice as
     long as the last success took.
     """
-    due = schedule.next(_since(record, now))
+    due, after = _points(schedule, _since(record, now))
     if due is None:
         return None
-    after = schedule.next(due)
     half = (after - due) / 2 if after else GRACE_MAX
     took = timedelta(seconds=record.success.seconds) if record.success else timedelta(0)
     return due + min(max(half, GRACE_MIN), GRACE_MAX) + 2 * took
+
+
+def starting() -> Health:
+    """The judgement before the volumes have been listed."""
+    text = "the daemon has not listed the volumes yet"
+    hint = "wait a moment; if it lasts, see whether the engine answers: `docker info`"
+    return Health(0, (Problem("starting", None, text, hint),), {})
 
 
 def ago(moment: datetime, now: datetime) -> str:
@@ -118,14 +141,21 @@ def ago(moment: datetime, now: datetime) -> str:
     return "less than a minute"
 
 
+@lru_cache(maxsize=4096)
+def _points(schedule: Schedule, since: datetime) -> tuple[datetime | None, datetime | None]:
+    """The next two points; remembered, for this is asked over and over."""
+    due = schedule.next(since)
+    return due, schedule.next(due) if due else None
+
+
 def _since(record: Record, now: datetime) -> datetime:
     moment = record.success.started if record.success else record.first_seen
     return (moment or now).astimezone(now.tzinfo)
 
 
-def _overdue(record: Record, schedule: cron.Schedule, now: datetime) -> Problem:
+def _overdue(record: Record, schedule: Schedule, now: datetime) -> Problem:
     volume, since = record.volume, _since(record, now)
-    due = schedule.next(since)
+    due, _ = _points(schedule, since)
     last = (
         f"the last one began {since:%Y-%m-%d %H:%M}, {ago(since, now)} ago" if record.success else "never yet"
     )

@@ -191,6 +191,15 @@ def _prune(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _health(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
+def _notify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--test", action="store_true", required=True, help="send a test to every channel")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -257,6 +266,16 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget --snapshot 20261123T0200\n"
         "backupd forget shop_uploads --accept-collapse",
         _forget,
+    ),
+    "health": (
+        "whether all is well, and if not: why, and what to do; exit code 1 then",
+        "backupd health\nbackupd health --json",
+        _health,
+    ),
+    "notify": (
+        "try out the channels that tell of failures and recoveries",
+        "backupd notify --test",
+        _notify,
     ),
     "prune": (
         "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",

@@ -6,18 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Kind = Literal[
-    "failed",
-    "degraded",
-    "collapsed",
-    "overdue",
-    "misconfigured",
-    "clock",
-    "ledger",
-    "recovered",
-    "gaps",
-    "test",
-]
+from backupd import health
+
+Kind = health.Kind | Literal["failed", "degraded", "collapsed", "recovered", "gaps", "test"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from backupd.notify.post import post
 
+Event = Literal["start", "success", "fail"]
+
 LIMIT_BYTES = 10_000
 
 
@@ -16,7 +18,7 @@ class Ping:
     """One ping and what it says; the address is a secret to those who print this."""
 
     url: str = field(repr=False)
-    event: Literal["start", "success", "fail"]
+    event: Event
     message: str
 
     @property

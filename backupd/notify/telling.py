@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -51,11 +51,18 @@ class Telling:
             notices += more
         return telling, notices
 
-    def looked(self, health: Health, watched: Sequence[str], now: datetime) -> tuple[Telling, list[Notice]]:
-        """Health was assessed; `watched` are the volumes that somebody wants to be backed up."""
+    def looked(
+        self, health: Health, watched: Sequence[str], now: datetime, *, busy: Collection[str] = ()
+    ) -> tuple[Telling, list[Notice]]:
+        """Health was assessed; `watched` are the volumes that somebody wants to be backed up.
+
+        What is overdue and `busy` is not told: it may be well in a moment.
+        """
         known = {name: told for name, told in self.told.items() if not name or name in watched}
         telling, notices = replace(self, told=known), list[Notice]()
         for problem in health.problems:
+            if problem.kind == "overdue" and problem.volume in busy:
+                continue
             telling, more = telling._tell(wording.problem(self.host, problem, now), now)
             notices += more
         lasting = {(problem.volume or "", problem.kind) for problem in health.problems}

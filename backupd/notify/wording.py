@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from backupd.health import Problem, ago
@@ -75,9 +76,40 @@ def problem(host: str, found: Problem, now: datetime) -> Notice:
         "misconfigured": f"{found.volume} cannot be protected",
         "clock": "the clock cannot be believed",
         "ledger": "the state directory cannot be used",
+        "starting": "the volumes are not known yet",
     }[found.kind]
     kind: Kind = found.kind
     text = f"Volume {found.volume}: {found.text}" if found.volume else found.text
     return Notice(
         kind, host, now, subject, f"{text}.", volume=found.volume, since=found.since, hint=found.hint
     )
+
+
+def succeeded(run: Run) -> str:
+    """A line for machines that watch: a run ended with a snapshot."""
+    if run.manifest is None:
+        return f"{run.outcome}: no snapshot"
+    sizes = run.manifest.bytes
+    return (
+        f"{run.outcome}: snapshot {run.manifest.snapshot} of {run.volume} in {run.seconds:.0f} s, "
+        f"{sizes.new} of {sizes.tar} bytes new"
+    )
+
+
+def unprotected(host: str, gaps: Sequence[tuple[str, str]], now: datetime) -> Notice:
+    """Volumes that are not backed up as somebody may think they are: each its name and why."""
+    listed = "\n".join(f"- {text}" if text.startswith(name) else f"- {name}: {text}" for name, text in gaps)
+    count = len(gaps)
+    return Notice(
+        "gaps",
+        host,
+        now,
+        f"{count} {'volume is' if count == 1 else 'volumes are'} not protected",
+        f"Found now, and told once:\n{listed}",
+        hint="`backupd volumes --unprotected` shows what to write where; backupd.enable=false settles it",
+    )
+
+
+def test(host: str, now: datetime) -> Notice:
+    """What `backupd notify --test` sends."""
+    return Notice("test", host, now, "a test", "This is a test. Failures and recoveries will come this way.")

@@ -22,9 +22,11 @@ from backupd.settings.sections import (
     ForgetSettings,
     HelperSettings,
     LogSettings,
+    NotifySettings,
     PruneSettings,
     RuleSettings,
     S3Settings,
+    WebSettings,
 )
 from backupd.settings.values import Name, Text, Zone
 
@@ -77,6 +79,8 @@ class Settings(BaseSettings):
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
+    web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 
