@@ -18,11 +18,11 @@ from backupd.snapshot import Manifest
 
 log = structlog.get_logger(__name__)
 
-_BUSY_SECONDS = 10.0
-_TABLES = """
-CREATE TABLE IF NOT EXISTS volume (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS told (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
-"""
+_BUSY_SECONDS = 30.0
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS volume (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS told (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID",
+)
 
 
 class Ledger:
@@ -176,16 +176,22 @@ class Ledger:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The file, anew each time: that it was removed is noticed, and what is known is written again."""
-        new = not self._path.exists()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:
             database.execute("PRAGMA synchronous = FULL")
-            database.executescript(_TABLES)
-            if new:
-                rows = [(name, record.encode()) for name, record in self._known.items()]
-                database.executemany("INSERT OR IGNORE INTO volume VALUES (?, ?)", rows)
-                database.executemany("INSERT OR IGNORE INTO told VALUES (?, ?)", self._told.items())
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'told'").fetchone():
+                self._fill(database)
             yield database
+
+    def _fill(self, database: sqlite3.Connection) -> None:
+        # Locked from the first statement on: an upgrade of a lock does not wait for others, it fails.
+        database.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            database.execute(statement)
+        rows = [(name, record.encode()) for name, record in self._known.items()]
+        database.executemany("INSERT OR IGNORE INTO volume VALUES (?, ?)", rows)
+        database.executemany("INSERT OR IGNORE INTO told VALUES (?, ?)", self._told.items())
+        database.execute("COMMIT")
 
 
 def _decoded(text: str) -> Record | None:

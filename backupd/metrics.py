@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from backupd import __version__
-from backupd.health import Health
+from backupd.health import KINDS, Health
 from backupd.record import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,9 +92,7 @@ def exposition(reading: Reading) -> str:
 
 def _whole(reading: Reading) -> Iterator[Sample]:
     health = reading.health
-    kinds = dict.fromkeys(("overdue", "misconfigured", "clock", "ledger"), 0)
-    for problem in health.problems:
-        kinds[problem.kind] += 1
+    kinds = {kind: sum(problem.kind == kind for problem in health.problems) for kind in KINDS}
     build = {"version": __version__, "python": platform.python_version()}
     yield Sample("backupd_build_info", 1, build)
     yield Sample("backupd_start_timestamp_seconds", reading.started.timestamp())
