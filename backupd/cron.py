@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 
 from cronsim import CronSim, CronSimError
 
@@ -27,6 +28,7 @@ _RANGES = ((0, 59), (0, 59), (0, 23), (1, 28), (1, 12), (0, 6))
 _JITTER = re.compile(r"H(?:\((?P<first>\d{1,2})-(?P<last>\d{1,2})\))?(?:/(?P<step>\d{1,2}))?", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4096)
 def parse(expression: str, *, seed: str, jitter: timedelta = timedelta(0)) -> Schedule:
     """Understand a cron expression; the same seed gives `H` and the macros the same time, always.
 

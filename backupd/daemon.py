@@ -16,8 +16,10 @@ from backupd import __version__
 from backupd.engine.discovery import Survey
 from backupd.errors import BackupdError
 from backupd.jobs import Job, jobs
+from backupd.observer import Observer, answering, observing
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
+from backupd.operations.successes import newest
 from backupd.protection import Protection
 from backupd.pulse import Pulse
 from backupd.reload import Reloaded, reloaded
@@ -25,12 +27,12 @@ from backupd.runner import Runner
 from backupd.runs import Run
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.status import Daemon, Status, Waiting
+from backupd.status import Daemon, Last, Status, Waiting
 from backupd.systemd import Supervisor
 from backupd.turns import Turn, Turns
 from backupd.upkeep import Upkeep
 from backupd.watch import Watch
-from backupd.wiring import assembled, connected, last_success, limit, protections, zone
+from backupd.wiring import assembled, connected, limit, protections, watched, zone
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +56,11 @@ def run(settings: Settings, read: Callable[[], Settings]) -> int:
             connected(settings) as engine,
             assembled(settings, engine, log.warning, stop) as context,
             _signals_blocked(),
+            observing(settings, zone(settings)) as observer,
         ):
-            _Service(settings, read, context, stop).serve()
+            service = _Service(settings, read, context, observer, stop)
+            with answering(settings, observer):
+                service.serve()
     except KeyboardInterrupt:
         log.info("daemon stopped while it started")
     return 0
@@ -63,21 +68,29 @@ def run(settings: Settings, read: Callable[[], Settings]) -> int:
 
 class _Service:
     def __init__(
-        self, settings: Settings, read: Callable[[], Settings], context: Context, stop: threading.Event
+        self,
+        settings: Settings,
+        read: Callable[[], Settings],
+        context: Context,
+        observer: Observer,
+        stop: threading.Event,
     ) -> None:
-        self._settings, self._read, self._context, self._stop = settings, read, context, stop
+        self._settings, self._read, self._stop = settings, read, stop
+        self._context, self._observer = context, observer
         self._since = datetime.now(UTC)
         self._told: set[tuple[str, str]] = set()
         self._supervisor = Supervisor(os.environ)
-        self._runner = Runner(lambda: self._settings, context, (), stop)
+        self._runner = Runner(lambda: self._settings, context, (observer,), stop)
         self._turns = Turns(self._work, self._claims, limit=settings.concurrency)
         self._scheduler = Scheduler(self._turns.add, timezone=zone(settings), jitter=settings.jitter)
-        self._upkeep = Upkeep(lambda: self._settings, context, stop)
+        self._upkeep = Upkeep(lambda: self._settings, context, stop, observer.verified)
         self._watch = Watch(context.engine, stop, self._saw)
         self._pulse = Pulse(self._supervisor, lives=self._lives, clock_moved=self._scheduler.clock_moved)
+        observer.contribute(lambda: self.status().as_json())
 
     def serve(self) -> None:
         """Work until a signal comes; it must be blocked in every thread."""
+        self._remember()
         self._scheduler.start()
         self._upkeep.schedule(self._scheduler)
         self._watch.start()
@@ -115,10 +128,24 @@ class _Service:
             running=self._runner.working(),
             waiting=tuple(self._waiting(turn) for turn in self._turns.waiting),
             next=self._scheduler.next_runs(),
-            last=self._runner.last(),
+            last=self._last(),
             skipped=self._scheduler.skips(),
             upkeep=self._scheduler.next_upkeep(),
         )
+
+    def _last(self) -> dict[str, Last]:
+        """How the last run of each volume ended that is backed up here."""
+        records = self._observer.ledger.records()
+        volumes = {volume for job in self._scheduler.jobs.values() for volume in job.members}
+        return {name: last for name in volumes & records.keys() if (last := Last.of(records[name]))}
+
+    def _remember(self) -> None:
+        """Believe what the repository says of successes, which others may have made or forgotten."""
+        asked = datetime.now(UTC)
+        try:
+            self._observer.ledger.reconcile(newest(self._context.repository, self._context.host), asked)
+        except BackupdError as error:
+            log.warning("snapshots cannot be listed", error=error.message, hint=error.hint)
 
     def _work_until_told(self) -> str:
         """Beat, and reload when asked to; the name of the signal that ends it."""
@@ -171,9 +198,10 @@ class _Service:
             return
         found = protections(self._settings, seen)
         self._tell(found)
-        self._scheduler.sync(jobs(found, seen), self._last_success)
+        self._scheduler.sync(jobs(found, seen), self._observer.ledger.last_success)
         if back:
-            self._scheduler.catch_up(self._last_success)
+            self._scheduler.catch_up(self._observer.ledger.last_success)
+        self._observer.saw(watched(self._settings, found))
 
     def _tell(self, found: Iterable[Protection]) -> None:
         """Log each error and warning once, and again if it comes back."""
@@ -189,13 +217,6 @@ class _Service:
                 if (name, text) not in self._told:
                     log.warning("label has no effect", volume=name, warning=text)
         self._told = told
-
-    def _last_success(self, volume: str) -> datetime | None:
-        try:
-            return last_success(self._context.repository, self._context.host, volume)
-        except BackupdError as error:
-            log.warning("last snapshot cannot be read", volume=volume, error=error.message, hint=error.hint)
-            return None
 
     def _work(self, turn: Turn) -> tuple[Run, ...]:
         # Looked up now: labels may have changed since the turn was given, or the volume be gone.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from backupd import cron
 from backupd.errors import ConfigError
@@ -35,6 +36,7 @@ class Policy:
     quiesce: Quiesce
     exclude: tuple[str, ...]
     retention: Retention
+    ping: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Rule:
     quiesce: Quiesce | None = None
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
+    ping: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ class _Claim:
     owner: str
 
     def __str__(self) -> str:
-        return f"{self.label}={self.value} on {self.owner}"
+        # Whoever has the address of a ping can send one.
+        value = "…" if self.key == "ping" else self.value
+        return f"{self.label}={value} on {self.owner}"
 
 
 def _claims(volume: Volume, users: Iterable[Container]) -> Iterator[_Claim]:
@@ -233,6 +238,17 @@ def _quiesce(value: str) -> str:
     raise ConfigError(f'"{value}" is neither pause nor none')
 
 
+def http_address(value: str) -> str:
+    """The address, if it is one of http or https; `ConfigError`, which does not repeat it."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise ConfigError("no address that begins with https:// or http://")
+
+
 def _patterns(value: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
 
@@ -242,6 +258,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "retention": Retention.parse,
     "quiesce": _quiesce,
     "exclude": _patterns,
+    "ping": http_address,
 }
 
 LABEL_KEYS = ("enable", *_READERS)

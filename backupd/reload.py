@@ -17,6 +17,8 @@ FIXED = (
     "host",
     "docker_host",
     "encryption",
+    "web",
+    "notify",
     "s3.endpoint",
     "s3.region",
     "s3.path_style",

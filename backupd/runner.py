@@ -19,7 +19,7 @@ from backupd.progress import Tally
 from backupd.protection import Policy
 from backupd.runs import Listener, Outcome, Run
 from backupd.settings import Settings
-from backupd.status import Last, Working
+from backupd.status import Working
 from backupd.wiring import forget_in, renewed
 
 log = structlog.get_logger(__name__)
@@ -42,16 +42,11 @@ class Runner:
         self._listeners = tuple(listeners)
         self._runs: dict[str, Run] = {}
         self._tallies: dict[str, Tally] = {}
-        self._ended: dict[str, Run] = {}
 
     def working(self) -> tuple[Working, ...]:
         """The runs that go on, in the order in which they began."""
         now = datetime.now(UTC)
         return tuple(_working(run, self._tallies.get(run.volume), now) for run in tuple(self._runs.values()))
-
-    def last(self) -> dict[str, Last]:
-        """How the last run of each volume ended, of those that had one."""
-        return {volume: _last(run) for volume, run in tuple(self._ended.items())}
 
     def run(self, job: Job) -> tuple[Run, ...]:
         """Save every member of the job; how each went. Never raises."""
@@ -83,7 +78,6 @@ class Runner:
         run = replace(run, seconds=round(time.monotonic() - begun, 3))
         self._runs.pop(volume)
         self._tallies.pop(volume, None)
-        self._ended[volume] = run
         for listener in self._listeners:
             listener.ended(run)
         return run
@@ -104,15 +98,4 @@ def _working(run: Run, tally: Tally | None, now: datetime) -> Working:
         seconds=round((now - run.started).total_seconds(), 1),
         bytes=tally.bytes_done if tally else 0,
         bytes_total=tally.bytes_total if tally else None,
-    )
-
-
-def _last(run: Run) -> Last:
-    return Last(
-        outcome=run.outcome or "",
-        started=run.started,
-        seconds=run.seconds,
-        snapshot=run.manifest.snapshot if run.manifest else None,
-        error=run.error,
-        hint=run.hint,
     )

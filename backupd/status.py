@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from backupd.record import Record
+
 
 @dataclass(frozen=True)
 class Daemon:
@@ -47,14 +49,25 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Last:
-    """How a volume's last run ended."""
+    """How a volume's last run ended: when a success began, or when a failure was noticed."""
 
     outcome: str
-    started: datetime
-    seconds: float
+    at: datetime
+    seconds: float | None
     snapshot: str | None
     error: str | None
     hint: str | None
+
+    @classmethod
+    def of(cls, record: Record) -> Last | None:
+        """The same from what is remembered of the volume; None where it has had no run."""
+        success, failure = record.success, record.failure
+        if failure and (success is None or failure.at > success.started):
+            made = success.snapshot if success and failure.outcome == "degraded" else None
+            return cls(failure.outcome, failure.at, None, made, failure.error, failure.hint)
+        if success is None:
+            return None
+        return cls(success.outcome, success.started, success.seconds, success.snapshot, None, None)
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Status:
                 for each in value["waiting"]
             ),
             next={name: datetime.fromisoformat(time) for name, time in value["next"].items()},
-            last={name: Last(**_timed(each, "started")) for name, each in value["last"].items()},
+            last={name: Last(**_timed(each, "at")) for name, each in value["last"].items()},
             skipped={name: int(count) for name, count in value["skipped"].items()},
             upkeep={name: datetime.fromisoformat(time) for name, time in value["upkeep"].items()},
         )

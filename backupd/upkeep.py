@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -22,15 +22,19 @@ log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """Calls that belong to no volume; each logs its own failure, and all end early when `stop` is set."""
+    """Calls that belong to no volume; each logs its own failure, and all end early when `stop` is set.
+
+    `proved` hears of the volumes whose snapshots a verification has found to be whole.
+    """
 
     def __init__(
         self,
         settings: Callable[[], Settings],
         context: Context,
         stop: threading.Event,
+        proved: Callable[[Iterable[str]], None],
     ) -> None:
-        self._settings, self._context, self._stop = settings, context, stop
+        self._settings, self._context, self._stop, self._proved = settings, context, stop, proved
 
     def schedule(self, scheduler: Scheduler) -> None:
         """Let these calls come when the settings of the moment say; call it again when those have changed."""
@@ -77,13 +81,15 @@ class Upkeep:
             return
         settings = self._settings()
         with _put_off("verify"), opened(settings, self._stop) as repository:
-            verify(
+            verified = verify(
                 repository,
                 share=settings.verify.read_data,
                 found=_tell,
                 progress=silent,
                 cancel=self._stop,
             )
+            if not verified.counts.findings:
+                self._proved({place.volume for place in repository.places(self._context.host)})
 
 
 @contextmanager

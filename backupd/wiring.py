@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -23,6 +23,7 @@ from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.health import Watched
 from backupd.operations.context import Context
 from backupd.protection import Protection, resolve
 from backupd.rate import Rate
@@ -110,6 +111,20 @@ def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
     return tuple(
         resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
     )
+
+
+def watched(settings: Settings, found: Iterable[Protection]) -> list[Watched]:
+    """Whom health judges by which times: what is protected, and what cannot be."""
+    return [
+        Watched(
+            each.volume.name,
+            schedule(settings, each.volume.name, each.policy.schedule) if each.policy else None,
+            each.errors,
+            each.policy.ping if each.policy else None,
+        )
+        for each in found
+        if each.policy or each.errors
+    ]
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:

@@ -24,10 +24,12 @@ from backupd.settings.sections import (
     HelperSettings,
     LimitSettings,
     LogSettings,
+    NotifySettings,
     PruneSettings,
     RuleSettings,
     S3Settings,
     VerifySettings,
+    WebSettings,
 )
 from backupd.settings.values import Duration, Name, Text, Zone
 
@@ -83,6 +85,8 @@ class Settings(BaseSettings):
     prune: PruneSettings = PruneSettings()
     verify: VerifySettings = VerifySettings()
     limits: LimitSettings = LimitSettings()
+    web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 

@@ -12,13 +12,17 @@ from backupd.engine.limits import Limits
 from backupd.protection import Quiesce
 from backupd.retention import Retention
 from backupd.settings.values import (
+    Address,
+    Addresses,
     Cron,
     CronOrNever,
     Duration,
     Endpoint,
+    Listen,
     Patterns,
     Recipients,
     RetentionText,
+    SecretAddress,
     Share,
     Size,
     StorageClass,
@@ -100,6 +104,7 @@ class RuleSettings(Section):
     retention: RetentionText | None = None
     quiesce: Quiesce | None = None
     exclude: Patterns | None = None
+    ping: Annotated[Address | None, Field(repr=False)] = None
 
 
 class ForgetSettings(Section):
@@ -136,6 +141,37 @@ class LimitSettings(Section):
 
     read: Annotated[Size, Field(ge=RATE_MIN)] | None = None
     upload: Annotated[Size, Field(ge=RATE_MIN)] | None = None
+
+
+class WebSettings(Section):
+    """HTTP on TCP beside the socket in the state directory; on it all but /healthz takes the token."""
+
+    listen: Listen | None = None
+    token_file: Path | None = None
+    hosts: Patterns = ()
+
+    def address(self) -> tuple[str, int] | None:
+        """Host and port."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class NotifySettings(Section):
+    """Who is told; addresses are secrets, since whoever has them can write there."""
+
+    webhook: SecretAddress | None = None
+    webhook_secret: SecretStr | None = None
+    apprise: Addresses = ()
+    ping: SecretAddress | None = None
+    repeat: Duration = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _signs_something(self) -> Self:
+        if self.webhook_secret is not None and self.webhook is None:
+            raise ValueError("webhook_secret belongs to webhook")
+        return self
 
 
 class LogSettings(Section):

@@ -9,10 +9,11 @@ from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, StringConstraints
 
 from backupd import cron
 from backupd.errors import ConfigError
+from backupd.protection import http_address
 from backupd.retention import Retention
 
 T = TypeVar("T")
@@ -55,6 +56,29 @@ def _endpoint(value: str) -> str:
     if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
         raise ValueError('should be an address such as "https://s3.example.org"')
     return value
+
+
+def _address(value: str) -> str:
+    return _read(http_address, value)
+
+
+def _secret_address(value: SecretStr) -> SecretStr:
+    _address(value.get_secret_value())
+    return value
+
+
+def _addresses(value: object) -> object:
+    """Addresses may hold commas: in text, white space and lines part them."""
+    return value.split() if isinstance(value, str) else value
+
+
+def _listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError(
+            'should be a port, or an address and a port, such as "127.0.0.1:9180" or "[::]:9180"'
+        )
+    return f"{host or '127.0.0.1'}:{port}"
 
 
 def _storage_class(value: str) -> str:
@@ -124,6 +148,10 @@ Size = Annotated[int, BeforeValidator(_size)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Patterns = Annotated[tuple[Text, ...], BeforeValidator(_patterns)]
+Address = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_address)]
+SecretAddress = Annotated[SecretStr, AfterValidator(_secret_address)]
+Listen = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_listen)]
+Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]
 Endpoint = Annotated[Text, AfterValidator(_endpoint)]
 StorageClass = Annotated[Text, AfterValidator(_storage_class)]
 Recipients = Annotated[tuple[Annotated[Text, AfterValidator(_recipient)], ...], BeforeValidator(_words)]

@@ -15,7 +15,7 @@ STATUS = Status(
     running=(Working("shop_db", "shop", "reading", TIME, 1.5, 1000, None),),
     waiting=(Waiting("mail", ("mail", "index"), TIME, urgent=True),),
     next={"shop_db": TIME},
-    last={"shop_db": Last("failed", TIME, 2.5, None, "disk full", "make room")},
+    last={"shop_db": Last("failed", TIME, None, None, "disk full", "make room")},
     skipped={"shop_db": 3},
     upkeep={"prune of backupd-1": TIME},
 )
