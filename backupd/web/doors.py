@@ -52,8 +52,8 @@ class Gatekeeper:
     """Stands before what listens on TCP, wherever that is bound to.
 
     A Host that is neither localhost, nor an address, nor in `hosts` is refused with 421: a web page that has
-    its own name resolve to this address gets nothing, and it cannot have an address for a name. All but `/healthz` takes the bearer token; without a token
-    in the settings there is no way in.
+    its own name resolve to this address gets nothing, and it cannot have an address for a name. All but
+    `/healthz` takes the bearer token; without a token in the settings there is no way in.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], token: str | None) -> None:
