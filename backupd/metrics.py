@@ -92,7 +92,7 @@ def exposition(reading: Reading) -> str:
 
 def _whole(reading: Reading) -> Iterator[Sample]:
     health = reading.health
-    kinds = {kind: sum(problem.kind == kind for problem in health.problems) for kind in KINDS}
+    kinds: dict[str, int] = {kind: sum(problem.kind == kind for problem in health.problems) for kind in KINDS}
     build = {"version": __version__, "python": platform.python_version()}
     yield Sample("backupd_build_info", 1, build)
     yield Sample("backupd_start_timestamp_seconds", reading.started.timestamp())

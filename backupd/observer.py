@@ -159,10 +159,12 @@ def observing(settings: Settings, zone: tzinfo) -> Iterator[Observer]:
 
 
 @contextmanager
-def answering(settings: Settings, observer: Observer, routes: Sequence[BaseRoute] = ()) -> Iterator[None]:
+def answering(
+    settings: Settings, observer: Observer, routes: Sequence[BaseRoute] = ()
+) -> Iterator[tuple[str, int] | None]:
     """Answer on the socket in the state directory, there to `routes` too, and where settings say on TCP.
 
-    To be entered under the daemon's lock.
+    To be entered under the daemon's lock. Gives the address on TCP, None where there is none.
     """
     token, address = _token(settings), settings.web.address()
     with ExitStack() as stack:
@@ -171,9 +173,10 @@ def answering(settings: Settings, observer: Observer, routes: Sequence[BaseRoute
         if address is not None:
             hosts = {address[0], *settings.web.hosts}
             bound = stack.enter_context(tcp_socket(*address))
+            address = bound.getsockname()[:2]
             entrances.append(Entrance(bound, public(observer, hosts=hosts, token=token)))
         stack.enter_context(serving(entrances))
-        yield
+        yield address
 
 
 def settings_channels(settings: Settings) -> Mapping[str, Channel]:

@@ -51,9 +51,9 @@ class SmallRequests:
 class Gatekeeper:
     """Stands before what listens on TCP, wherever that is bound to.
 
-    A Host that is neither this machine's loopback nor in `hosts` is refused with 421: a web page that has its
-    own name resolve to this address gets nothing. All but `/healthz` takes the bearer token; without a token
-    in the settings there is no way in.
+    A Host that is neither localhost, nor an address, nor in `hosts` is refused with 421: a web page that has
+    its own name resolve to this address gets nothing, and it cannot have an address for a name. All but
+    `/healthz` takes the bearer token; without a token in the settings there is no way in.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], token: str | None) -> None:
@@ -82,7 +82,7 @@ class Gatekeeper:
 
     def _is_known(self, host: str) -> bool:
         name = _without_port(host).lower().removesuffix(".")
-        return name == "localhost" or _is_loopback(name) or name in self._hosts
+        return name == "localhost" or _is_address(name) or name in self._hosts
 
 
 def _is_right(given: list[str], token: str) -> bool:
@@ -98,8 +98,9 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
-def _is_loopback(name: str) -> bool:
+def _is_address(name: str) -> bool:
     try:
-        return ipaddress.ip_address(name).is_loopback
+        ipaddress.ip_address(name)
     except ValueError:
         return False
+    return True
