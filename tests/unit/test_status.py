@@ -17,7 +17,7 @@ TIME = datetime(2026, 11, 23, 2, tzinfo=UTC)
 STATUS = Status(
     daemon=Daemon(7, "0.1.0", TIME, "backupd-1", "db1", "engine", False, "/backups"),
     running=(Working("shop_db", "shop", "reading", TIME, 1.5, 1000, None),),
-    waiting=(Waiting("mail", ("mail", "index"), TIME, urgent=True),),
+    waiting=(Waiting("mail", ("mail", "index"), TIME),),
     next={"shop_db": TIME},
     last={"shop_db": Last("failed", TIME, None, None, "disk full", "make room")},
     skipped={"shop_db": 3},
