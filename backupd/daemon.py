@@ -216,19 +216,19 @@ class _Service:
                     log.warning("label has no effect", volume=name, warning=text)
         self._told = told
 
-    def _work(self, name: str) -> None:
+    def _work(self, key: str) -> None:
         # Looked up now: labels may have changed since the turn was given, or the volume be gone.
-        job = self._scheduler.jobs.get(name)
+        job = self._scheduler.jobs.get(key)
         if job and not self._stop.is_set():
             self._runner.run(job)
 
-    def _claims(self, name: str) -> frozenset[str]:
-        job = self._scheduler.jobs.get(name)
+    def _claims(self, key: str) -> frozenset[str]:
+        job = self._scheduler.jobs.get(key)
         return job.claims if job else frozenset()
 
     def _waiting(self, turn: Turn) -> Waiting:
-        job = self._scheduler.jobs.get(turn.name)
-        return Waiting(turn.name, tuple(job.members) if job else (), turn.since)
+        job = self._scheduler.jobs.get(turn.key)
+        return Waiting(job.name if job else turn.key, tuple(job.members) if job else (), turn.since)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from backupd.engine.journal import Journal
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.operations.restore import RestoreResult, execute, plan
+from backupd.operations.taking import Wish
+from backupd.operations.window import Result, read_together
 from backupd.progress import silent
 from backupd.repository import Keys, Repository
 from backupd.snapshot import Manifest
@@ -40,6 +42,11 @@ class Site:
         return backup(
             self.context, volume, mode=mode, exclude=exclude, progress=silent, cancel=threading.Event()
         )
+
+    def together(self, *volumes: str, mode: str = "pause") -> tuple[Result, ...]:
+        """What became of the volumes, read in one window."""
+        wishes = [Wish(self.context, volume, mode, (), silent) for volume in volumes]
+        return read_together(self.context, wishes, cancel=threading.Event())
 
     def restore(self, manifest: Manifest, *, to: str | None = None, replace: bool = False) -> RestoreResult:
         """The snapshot put back."""
