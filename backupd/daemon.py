@@ -81,7 +81,7 @@ class _Service:
         self._runner = Runner(lambda: self._settings, context, (observer,), stop)
         self._turns = Turns(self._work, self._claims, limit=settings.concurrency)
         self._scheduler = Scheduler(self._turns.add, timezone=zone(settings), jitter=settings.jitter)
-        self._upkeep = Upkeep(lambda: self._settings, context, stop, observer.verified)
+        self._upkeep = Upkeep(lambda: self._settings, context, observer, stop)
         self._watch = Watch(context.engine, stop, self._saw)
         self._pulse = Pulse(self._supervisor, lives=self._lives, clock_moved=self._scheduler.clock_moved)
         observer.contribute(lambda: self.status().as_json())
