@@ -17,6 +17,7 @@ FORMAT = 1
 MANIFEST_LIMIT_BYTES = 64 * 1024
 
 Consistency = Literal["clean-stop", "hooks", "crash-consistent", "fuzzy"]
+"""The strongest first."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ COMPOSE_PROJECT = "com.docker.compose.project"
 COMPOSE_SERVICE = "com.docker.compose.service"
 COMPOSE_VOLUME = "com.docker.compose.volume"
 _ANONYMOUS = "com.docker.volume.anonymous"
+COMPOSE_NUMBER = "com.docker.compose.container-number"
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 host=settings.host,
                 instance=instance,
                 fifo_dir=settings.fifo_dir,
+                quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
 
 

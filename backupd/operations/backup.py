@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from backupd.operations.context import Context
-from backupd.operations.taking import Wish
+from backupd.operations.taking import Treat, Wish
 from backupd.operations.window import read_together
 from backupd.progress import Progress
 from backupd.snapshot import Manifest
@@ -16,16 +16,16 @@ def backup(
     context: Context,
     name: str,
     *,
-    mode: str,
+    treat: Treat,
     exclude: Sequence[str] = (),
     progress: Progress,
     cancel: threading.Event,
 ) -> Manifest:
     """Save the volume of that name as a new snapshot and return its manifest.
 
-    `mode` is `pause`: the containers that write to the volume stand still while tar reads, not longer; or
-    `none`. When anything fails it raises and there is no snapshot; the containers run again in any case.
+    `treat` says how a container that writes to the volume is calmed while tar reads, and not longer. When
+    anything fails it raises and there is no snapshot; the containers run again in any case.
     """
-    wish = Wish(context, name, mode, tuple(exclude), progress)
+    wish = Wish(context, name, treat, tuple(exclude), progress)
     (result,) = read_together(context, [wish], cancel=cancel)
-    return result.manifest
+    return result.taken.manifest

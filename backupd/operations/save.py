@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,10 @@ from backupd.operations.lock import volume_lock
 from backupd.operations.taking import Wish
 from backupd.operations.window import Result, read_together
 from backupd.progress import Progress
-from backupd.protection import Policy
+from backupd.protection import Policy, treatment
 from backupd.snapshot import Manifest
+from backupd.treatment import Treatment
+from backupd.volume import Container, Volume
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +40,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Saved:
-    """A snapshot, the ids of those that were forgotten for it, and why none could be, if so."""
+    """A snapshot, the ids of those that were forgotten for it, and why none could be, if so.
+
+    `degraded` are post hooks that failed: the snapshot is good, the application may not be.
+    """
 
     manifest: Manifest
     forgotten: tuple[str, ...] = ()
     warning: str | None = None
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,16 +121,18 @@ class _Run:
         volume, policy = self._target.volume, self._target.policy
         stack.enter_context(volume_lock(state_dir, volume))
         context = stack.enter_context(renewed())
-        self.wish = Wish(context, volume, policy.quiesce, policy.exclude, progress(volume))
+        treat = partial(_treatment, policy)
+        self.wish = Wish(context, volume, treat, policy.exclude, progress(volume))
 
     def keep(self, result: Result, forget_in: tzinfo | None, cancel: threading.Event) -> None:
         """Take note of the snapshot, and forget what it makes superfluous."""
-        manifest = result.manifest
+        manifest = result.taken.manifest
         self._saved = Saved(manifest)
         if manifest.collapsed_from:
             _tell_collapse(manifest)
         if self.wish and self._target.retain and forget_in is not None and not cancel.is_set():
             self._saved = _retain(self.wish.context, manifest, self._target.policy, forget_in)
+        self._saved = replace(self._saved, degraded=result.taken.degraded)
 
     def outcome(self) -> Outcome:
         """What became of it, and the closing line."""
@@ -134,6 +142,10 @@ class _Run:
         elif self._error:
             _tell_failure(self._error, self._target.volume, seconds)
         return Outcome(self._target.volume, self._started, seconds, self._saved, self._error)
+
+
+def _treatment(policy: Policy, volume: Volume, container: Container) -> Treatment:
+    return treatment(volume, policy, container)
 
 
 def _retain(context: Context, manifest: Manifest, policy: Policy, zone: tzinfo) -> Saved:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,43 +13,67 @@ from backupd.engine.helper import TarResult, export
 from backupd.operations.collapse import collapsed_from, warning
 from backupd.operations.context import Context
 from backupd.operations.quiet import Part, Quiet
-from backupd.operations.reading import Reading, Stillness, Verdict
+from backupd.operations.reading import Stillness, Verdict, judge
 from backupd.operations.redact import conceal, redact
 from backupd.progress import Progress
 from backupd.repository.writer import Content, SnapshotWriter
 from backupd.snapshot import Compose, Manifest, Tar, Window, new_id
+from backupd.treatment import Treatment
 from backupd.volume import Container, Volume
+
+Treat = Callable[[Volume, Container], Treatment]
+"""How a container that writes to a volume is calmed for it."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A volume that is to be saved, and how: `mode` is `pause` or `none`, `exclude` are patterns of tar.
+    """A volume that is to be saved, and how; `exclude` are patterns of tar.
 
     `context` is for this volume alone: a storage that has failed one volume must not fail another.
     """
 
     context: Context
     volume: str
-    mode: str
+    treat: Treat
     exclude: tuple[str, ...]
     progress: Progress
 
 
 @dataclass(frozen=True)
+class Subject:
+    """A volume that is ready to be read."""
+
+    volume: Volume
+    treat: Treat
+
+
+@dataclass(frozen=True)
 class Shared:
-    """What the volumes of one window have in common; `readers` of them read at once, each in a slot."""
+    """What the volumes of one window have in common; `readers` of them read at once, each in a slot.
+
+    `check` raises once the containers have been let go before their time.
+    """
 
     run: str
     volumes: tuple[str, ...]
     seen: Survey
-    quiet: Quiet[Reading, Stillness]
+    quiet: Quiet[Subject, Stillness]
+    check: Callable[[], None]
     readers: int
     slots: threading.Semaphore
     cancel: threading.Event
 
 
-def take(wish: Wish, shared: Shared) -> Manifest:
-    """Save one volume of a window as a new snapshot and return its manifest.
+@dataclass(frozen=True)
+class Taken:
+    """A snapshot; and post hooks that failed after it: it is good, the application may not be."""
+
+    manifest: Manifest
+    degraded: tuple[str, ...] = ()
+
+
+def take(wish: Wish, shared: Shared) -> Taken:
+    """Save one volume of a window as a new snapshot.
 
     When anything fails it raises and there is no snapshot. Whatever happens, the quiet does not wait for it.
     """
@@ -59,10 +83,11 @@ def take(wish: Wish, shared: Shared) -> Manifest:
             host=wish.context.host, volume=wish.volume, snapshot=work.snapshot
         ) as writer:
             content, result = work.read(part, writer)
-            verdict = work.reading.judge(result, part.over(), named=not wish.context.repository.encrypted)
+            named = not wish.context.repository.encrypted
+            verdict = judge(work.volume, result, part.over(), named=named)
             manifest = work.manifest(content, verdict)
             writer.commit(manifest)
-    return manifest
+    return Taken(manifest, verdict.degraded)
 
 
 class _Taking:
@@ -71,15 +96,13 @@ class _Taking:
         self._wish, self._shared = wish, shared
         self._started = datetime.now(UTC)
         self.snapshot = new_id(self._started)
+        self.volume = shared.seen.volume(wish.volume)
         shared.seen.check_not_own(wish.volume)
-        self.reading = Reading(shared.seen.volume(wish.volume), shared.seen.users(wish.volume), wish.mode)
         self._parent = repository.latest_id(host, wish.volume)
         self._earlier = repository.last_good(host, wish.volume, before=self.snapshot)
-        self._kept, self._redacted, self._concealed = _withheld(
-            self.reading.volume, encrypted=repository.encrypted
-        )
+        self._kept, self._redacted, self._concealed = _withheld(self.volume, encrypted=repository.encrypted)
 
-    def read(self, part: Part[Reading, Stillness], writer: SnapshotWriter) -> tuple[Content, TarResult]:
+    def read(self, part: Part[Subject, Stillness], writer: SnapshotWriter) -> tuple[Content, TarResult]:
         """Store what is in the volume once the quiet has begun, which waits for tar and no longer."""
         context, shared = self._wish.context, self._shared
         with export(
@@ -91,12 +114,14 @@ class _Taking:
             exclude=self._wish.exclude,
             fifo_dir=context.fifo_dir,
             cancel=shared.cancel,
+            check=shared.check,
         ) as output:
-            part.ready(self.reading)
+            part.ready(Subject(self.volume, self._wish.treat))
             with shared.slots:
 
                 def end() -> None:
                     output.finish()
+                    shared.check()
                     part.done()
 
                 content = writer.store(
@@ -111,7 +136,7 @@ class _Taking:
 
     def manifest(self, content: Content, verdict: Verdict) -> Manifest:
         """What is said of the snapshot."""
-        context, image, volume = self._wish.context, self._wish.context.image, self.reading.volume
+        context, image, volume = self._wish.context, self._wish.context.image, self.volume
         lost = collapsed_from(content.members, content.bytes.content, self._earlier)
         return Manifest(
             snapshot=self.snapshot,
@@ -128,7 +153,7 @@ class _Taking:
             sidecars=content.sidecars,
             outcome="fuzzy" if verdict.changed else "ok",
             tool=f"backupd {__version__}",
-            compose=_compose(volume, self.reading.users),
+            compose=_compose(volume, self._shared.seen.users(volume.name)),
             parent=self._parent,
             skipped=verdict.sockets,
             redacted=self._redacted,

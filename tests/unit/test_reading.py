@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backupd.engine.discovery import Survey
 from backupd.engine.helper import TarResult
+from backupd.engine.quiesce import Calmed, Report
 from backupd.errors import HelperFailed
-from backupd.operations.consistency import others_may_write, weakest
-from backupd.operations.reading import Reading, Stillness
+from backupd.operations.reading import Stillness, Verdict, judge, others_may_write
+from backupd.snapshot import Consistency
+from backupd.treatment import Treatment
 from backupd.volume import Container, Mount, Volume
 
 NOW = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
@@ -22,60 +23,55 @@ def volume(driver: str = "local", **options: str) -> Volume:
     return Volume("data", driver, options, {})
 
 
-def container(name: str, state: str = "running", *, writes: bool = True) -> Container:
-    return Container(name, name, "app", state, {}, (Mount("data", "/data", read_write=writes),))
+def writer(name: str = "app") -> Container:
+    return Container(name, name, "app", "running", {}, (Mount("data", "/data", read_write=True),))
 
 
-def stillness(*calmed: str, after: tuple[Container, ...] = ()) -> Stillness:
-    return Stillness(calmed, NOW, NOW, 1.5, Survey((), after))
+def calmed(consistency: Consistency = "crash-consistent") -> Calmed:
+    still = consistency != "fuzzy"
+    return Calmed(writer(), Treatment("pause" if still else "none"), consistency, still, still, 1.5)
+
+
+def decide(
+    subject: Volume,
+    result: TarResult,
+    *containers: Calmed,
+    intruders: tuple[Container, ...] = (),
+    named: bool = True,
+) -> Verdict:
+    report = Report(containers, 1.5, intruders)
+    return judge(subject, result, Stillness(NOW, NOW, report), named=named)
 
 
 def test_nobody_could_write() -> None:
-    """A reader and a stopped writer do no harm."""
-    reading = Reading(volume(), (container("r", writes=False), container("s", "exited")), "pause")
-    assert reading.to_hold == ()
-    verdict = reading.judge(UNCHANGED, stillness(), named=True)
+    """Clean; sockets, which tar leaves out, are counted and no warning."""
+    verdict = decide(volume(), UNCHANGED)
     assert (verdict.consistency, verdict.sockets, verdict.warnings) == ("clean-stop", 1, ())
-    assert verdict.quiesced.seconds == 0
 
 
-def test_every_writer_was_paused() -> None:
-    """I7: labelled or not; and what was held for another volume is not said to be held for this."""
-    users = (container("a"), container("b"))
-    reading = Reading(volume(), users, "pause")
-    verdict = reading.judge(UNCHANGED, stillness("a", "b", "other"), named=True)
-    assert verdict.consistency == "crash-consistent"
-    assert verdict.quiesced.containers == ("a", "b")
-    assert verdict.quiesced.seconds == 1.5
-
-
-def test_one_of_the_writers_ran() -> None:
-    """The weakest counts."""
-    reading = Reading(volume(), (container("a"), container("b")), "none")
-    assert reading.judge(UNCHANGED, stillness("a"), named=True).consistency == "fuzzy"
+@pytest.mark.parametrize("consistency", ["clean-stop", "hooks", "crash-consistent", "fuzzy"])
+def test_it_is_what_the_containers_were(consistency: Consistency) -> None:
+    """What quiescing reports is what the snapshot claims."""
+    assert decide(volume(), UNCHANGED, calmed(consistency)).consistency == consistency
 
 
 def test_a_file_changed_though_nobody_should_have_written() -> None:
     """E15: under pause the backup fails, and names the file."""
-    reading = Reading(volume(), (container("a"),), "pause")
     with pytest.raises(HelperFailed, match="ledger"):
-        reading.judge(CHANGED, stillness("a"), named=True)
+        decide(volume(), CHANGED, calmed())
 
 
 def test_a_file_changed_that_could_change() -> None:
     """E15: under none it is kept and marked, the file named; in an encrypted repository it is not."""
-    reading = Reading(volume(), (container("a"),), "none")
-    verdict = reading.judge(CHANGED, stillness(), named=True)
-    assert verdict.changed
-    assert verdict.consistency == "fuzzy"
+    verdict = decide(volume(), CHANGED, calmed("fuzzy"))
+    assert (verdict.changed, verdict.consistency) == (True, "fuzzy")
     assert "ledger" in verdict.warnings[0]
-    assert "ledger" not in str(reading.judge(CHANGED, stillness(), named=False).warnings)
+    assert "ledger" not in str(decide(volume(), CHANGED, calmed("fuzzy"), named=False).warnings)
 
 
 def test_a_container_that_came_while_the_volume_was_read() -> None:
     """It is named, and the snapshot claims nothing."""
-    reading = Reading(volume(), (container("a"),), "pause")
-    verdict = reading.judge(UNCHANGED, stillness("a", after=(container("a"), container("new"))), named=True)
+    verdict = decide(volume(), UNCHANGED, calmed(), intruders=(writer("new"),))
     assert verdict.consistency == "fuzzy"
     assert verdict.warnings == ("new was started while the volume was read",)
 
@@ -87,7 +83,8 @@ def test_a_container_that_came_while_the_volume_was_read() -> None:
 )
 def test_a_volume_that_other_machines_may_write_to(shared: Volume) -> None:
     """I8: no claim of one point in time, even if every container here stood still; a change is no failure."""
-    verdict = Reading(shared, (container("a"),), "pause").judge(CHANGED, stillness("a"), named=True)
+    assert decide(shared, UNCHANGED, calmed()).consistency == "fuzzy"
+    verdict = decide(shared, CHANGED, calmed())
     assert verdict.consistency == "fuzzy"
     assert "others may have written" in verdict.warnings[-1]
 
@@ -96,11 +93,3 @@ def test_a_volume_that_other_machines_may_write_to(shared: Volume) -> None:
 def test_a_volume_of_this_machine(options: dict[str, str]) -> None:
     """Nobody else mounts it."""
     assert others_may_write(volume(**options)) is None
-
-
-def test_the_weakest_class_counts() -> None:
-    """From best to worst: clean-stop, hooks, crash-consistent, fuzzy."""
-    assert weakest([]) == "clean-stop"
-    assert weakest(["clean-stop", "hooks"]) == "hooks"
-    assert weakest(["hooks", "crash-consistent", "clean-stop"]) == "crash-consistent"
-    assert weakest(["crash-consistent", "fuzzy"]) == "fuzzy"

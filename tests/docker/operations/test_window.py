@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from backupd.errors import HelperFailed, VolumeNotFound
-from backupd.operations.taking import Wish
-from backupd.operations.window import READERS, read_together
-from backupd.progress import Tally, silent
-from backupd.snapshot import Manifest
+from backupd.operations.taking import Taken
+from backupd.operations.window import READERS
+from backupd.progress import Tally
+from backupd.treatment import Mode
 from tests.docker.conftest import MakeVolume, RunInVolume, StartContainer
 from tests.docker.operations.conftest import Site
 
@@ -72,7 +72,7 @@ def test_volumes_read_together_belong_together(
     writer = start_on(site, LEDGER, a=first, b=second)
     wait_for(site, writer, "/b/n")
 
-    manifests = [result.manifest for result in site.together(first, second)]
+    manifests = [result.taken.manifest for result in site.together(first, second)]
 
     assert [manifest.consistency for manifest in manifests] == ["crash-consistent"] * 2
     assert pauses(site, writer, since) == 1
@@ -88,7 +88,7 @@ def test_volumes_read_together_belong_together(
 def test_snapshots_of_one_window_name_each_other(site: Site, make_volume: MakeVolume) -> None:
     """The same run, the same volumes and the same times in each manifest; alone there is nothing of it."""
     first, second = make_volume(), make_volume()
-    windows = [result.manifest.window for result in site.together(first, second)]
+    windows = [result.taken.manifest.window for result in site.together(first, second)]
     assert windows[0] is not None
     assert windows[0] == windows[1]
     assert windows[0].volumes == (first, second)
@@ -109,7 +109,7 @@ def test_more_volumes_than_are_read_at_once_share_one_quiet(
         site, "while :; do date >/first/now; date >/last/now; done", first=volumes[0], last=volumes[-1]
     )
     wait_for(site, writer, "/last/now")
-    manifests = [result.manifest for result in site.together(*volumes)]
+    manifests = [result.taken.manifest for result in site.together(*volumes)]
     assert [manifest.volume.name for manifest in manifests] == volumes
     assert {manifest.members["file"] for manifest in manifests} <= {2, 3}
     assert pauses(site, writer, since) == 1
@@ -135,29 +135,20 @@ def test_a_volume_that_fails_does_not_lose_the_others(
             for helper in api.containers(filters={"label": labels, "volume": killed}):
                 api.kill(helper["Id"])
 
-    context = site.context
-    results = read_together(
-        context,
-        [
-            Wish(context, f"{sound}x", "pause", (), silent),
-            Wish(context, killed, "pause", (), kill),
-            Wish(context, sound, "pause", (), silent),
-        ],
-        cancel=threading.Event(),
-    )
+    results = site.fulfil(site.wish(f"{sound}x"), site.wish(killed, progress=kill), site.wish(sound))
 
     assert isinstance(results[0].outcome, VolumeNotFound)
     assert isinstance(results[1].outcome, HelperFailed)
-    assert isinstance(results[2].outcome, Manifest)
+    assert isinstance(results[2].outcome, Taken)
     assert [entry.volume.name for entry in site.context.repository.snapshots()] == [sound]
-    assert results[2].outcome.consistency == "crash-consistent"
+    assert results[2].outcome.manifest.consistency == "crash-consistent"
     assert not api.inspect_container(writer)["State"]["Paused"]
     assert site.context.journal.changes == ()
 
 
 @pytest.mark.parametrize("mode", ["pause", "none"])
 def test_a_file_that_changes_while_it_is_read(
-    site: Site, make_volume: MakeVolume, start_container: StartContainer, tmp_path: Path, mode: str
+    site: Site, make_volume: MakeVolume, start_container: StartContainer, tmp_path: Path, mode: Mode
 ) -> None:
     """E15: somebody outside the engine writes: under pause a failure, under none kept; the file is named."""
     place = tmp_path / "data"
@@ -168,12 +159,12 @@ def test_a_file_that_changes_while_it_is_read(
     with subprocess.Popen(["sh", "-c", f"while :; do echo x >>{place}/ledger; done"]) as writer:
         results = site.together(changed, whole, mode=mode)
         writer.kill()
-    assert isinstance(results[1].outcome, Manifest)
+    assert isinstance(results[1].outcome, Taken)
     if mode == "pause":
         assert isinstance(results[0].outcome, HelperFailed)
         assert "ledger" in results[0].outcome.message
     else:
-        manifest = results[0].manifest
+        manifest = results[0].taken.manifest
         assert (manifest.outcome, manifest.consistency) == ("fuzzy", "fuzzy")
         assert "ledger" in manifest.warnings[0]
 
@@ -186,10 +177,5 @@ def test_each_volume_of_a_window_has_its_own_consistency(
     both = start_on(site, "while :; do date >/a/now; date >/b/now; done", a=quiet, b=loud)
     start_container("while :; do date >/volume/then; done", loud)
     wait_for(site, both, "/b/now")
-    context = site.context
-    results = read_together(
-        context,
-        [Wish(context, quiet, "pause", (), silent), Wish(context, loud, "none", (), silent)],
-        cancel=threading.Event(),
-    )
-    assert [result.manifest.consistency for result in results] == ["crash-consistent", "fuzzy"]
+    results = site.fulfil(site.wish(quiet), site.wish(loud, mode="none"))
+    assert [result.taken.manifest.consistency for result in results] == ["crash-consistent", "fuzzy"]
