@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from backupd import cron, duration
 from backupd.errors import ConfigError
@@ -41,6 +42,7 @@ class Policy:
     quiesce: Mode
     exclude: tuple[str, ...]
     retention: Retention
+    ping: str | None = field(default=None, repr=False)
     group: str | None = None
     pre: tuple[str, ...] | None = None
     pre_user: str | None = None
@@ -61,6 +63,7 @@ class Rule:
     quiesce: Mode | None = None
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
+    ping: str | None = field(default=None, repr=False)
     group: str | None = None
     pre: tuple[str, ...] | None = None
     pre_user: str | None = None
@@ -158,7 +161,9 @@ class _Claim:
     owner: str
 
     def __str__(self) -> str:
-        return f"{self.label}={self.value} on {self.owner}"
+        # Whoever has the address of a ping can send one.
+        value = "…" if self.key == "ping" else self.value
+        return f"{self.label}={value} on {self.owner}"
 
 
 def _claims(volume: Volume, users: Iterable[Container]) -> Iterator[_Claim]:
@@ -318,6 +323,17 @@ def _name(value: str) -> str:
     return value
 
 
+def http_address(value: str) -> str:
+    """The address, if it is one of http or https; `ConfigError`, which does not repeat it."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise ConfigError("no address that begins with https:// or http://")
+
+
 def _patterns(value: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
 
@@ -336,6 +352,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "retention": Retention.parse,
     "quiesce": _quiesce,
     "exclude": _patterns,
+    "ping": http_address,
     "group": group_name,
     "pre": command,
     "pre-user": _name,

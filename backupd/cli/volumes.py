@@ -169,4 +169,7 @@ def _as_json(line: _Line) -> dict[str, Any]:
 
 
 def _policy(policy: Policy) -> dict[str, Any]:
-    return {**asdict(policy), "retention": str(policy.retention), "said": sorted(policy.said)}
+    # The address of a ping is a secret: whoever has it can send one.
+    ping = "(set)" if policy.ping else None
+    said = sorted(policy.said)
+    return {**asdict(policy), "retention": str(policy.retention), "ping": ping, "said": said}

@@ -6,6 +6,7 @@ import difflib
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,13 +22,17 @@ from backupd.settings.sections import (
     EncryptionSettings,
     ForgetSettings,
     HelperSettings,
+    LimitSettings,
     LogSettings,
+    NotifySettings,
     PruneSettings,
     QuiesceSettings,
     RuleSettings,
     S3Settings,
+    VerifySettings,
+    WebSettings,
 )
-from backupd.settings.values import Name, Text, Zone, lower
+from backupd.settings.values import Duration, Name, Text, Zone, lower
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
@@ -72,6 +77,7 @@ class Settings(BaseSettings):
     docker_host: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2
     timezone: Zone | None = None
+    jitter: Duration = timedelta(0)
     protect: Annotated[Literal["labelled", "all"], BeforeValidator(lower)] = "labelled"
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
@@ -80,6 +86,10 @@ class Settings(BaseSettings):
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
+    verify: VerifySettings = VerifySettings()
+    limits: LimitSettings = LimitSettings()
+    web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 
