@@ -39,8 +39,7 @@ def ask(
     except (OSError, ValueError) as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else _reason(error)
         raise DaemonUnreachable(
-            f"the daemon does not answer on {path}: {reason}",
-            hint="is `backupd run` running, with the same state_dir? its log says why it ended",
+            f"the daemon does not answer on {path}: {reason}", hint=_hint(error)
         ) from None
 
 
@@ -73,6 +72,12 @@ def _parsed(answer: bytes) -> tuple[int, bytes]:
     if length and int(length[1]) != len(body):
         raise ValueError("the answer was cut off")
     return int(words[1]), body
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "ask as the user of the daemon, or as one in the group of its state directory and socket"
+    return "is `backupd run` running, with the same state_dir? its log says why it ended"
 
 
 def _reason(error: Exception) -> str:

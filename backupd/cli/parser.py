@@ -100,6 +100,10 @@ def _backup(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _status(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
 def _snapshots(command: argparse.ArgumentParser) -> None:
     command.add_argument("volume", nargs="?", metavar="VOLUME", help="only this volume's")
     command.add_argument("--host", metavar="H", help="only those of this host")
@@ -266,6 +270,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget --snapshot 20261123T0200\n"
         "backupd forget shop_uploads --accept-collapse",
         _forget,
+    ),
+    "status": (
+        "what the daemon does now: what runs and waits, when each volume is next, how its last run ended",
+        "backupd status\nbackupd status --json",
+        _status,
     ),
     "health": (
         "whether all is well, and if not: why, and what to do; exit code 1 then",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from backupd.engine.limits import Limits
 from backupd.protection import Quiesce
 from backupd.retention import Retention
 from backupd.settings.values import (
@@ -22,11 +23,17 @@ from backupd.settings.values import (
     Recipients,
     RetentionText,
     SecretAddress,
+    Share,
+    Size,
     StorageClass,
     Text,
     lower,
 )
 from backupd.storage.s3options import CONNECTIONS, S3Options
+
+MEMORY_BYTES_MIN = 32 * 1024 * 1024
+RATE_MIN = 64 * 1024
+"""Less would keep containers still, and a snapshot unfinished, for days."""
 
 
 class Section(BaseModel):
@@ -40,6 +47,14 @@ class HelperSettings(Section):
 
     image: Text | None = None
     fifo_dir: Path | None = None
+    memory: Annotated[Size, Field(ge=MEMORY_BYTES_MIN)] = Limits.memory_bytes
+    cpu_shares: Annotated[int, Field(ge=2, le=262_144)] | None = None
+    io_weight: Annotated[int, Field(ge=10, le=1000)] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the engine."""
+        return Limits(self.memory, self.cpu_shares, self.io_weight)
 
 
 class S3Settings(Section):
@@ -112,6 +127,20 @@ class PruneSettings(Section):
 
     schedule: CronOrNever | None = "@weekly"
     grace: Duration = timedelta(hours=24)
+
+
+class VerifySettings(Section):
+    """When the daemon verifies the repository by itself, and which share of the data it reads each time."""
+
+    schedule: CronOrNever | None = None
+    read_data: Share = 0.0
+
+
+class LimitSettings(Section):
+    """How many bytes a second backups may read from volumes, and put into the storage, taken together."""
+
+    read: Annotated[Size, Field(ge=RATE_MIN)] | None = None
+    upload: Annotated[Size, Field(ge=RATE_MIN)] | None = None
 
 
 class WebSettings(Section):

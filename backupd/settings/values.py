@@ -115,16 +115,37 @@ def _duration(value: object) -> object:
     return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
 
 
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([0-9]{1,15})\s*(?:([kmgt])i?)?b?", value.strip().lower())
+    if match is None:
+        raise ValueError('should be a number of bytes, or with a unit, such as "512k", "64m" or "2g"')
+    return int(match[1]) << _SIZE_SHIFTS[match[2]]
+
+
+def _share(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", value.strip())
+    if match is None:
+        raise ValueError('should be a share, such as "5%"')
+    return float(match[1]) / 100
+
+
 def _schedule_or_never(value: str) -> str | None:
     return None if value.strip().lower() in ("", "never") else _schedule(value)
 
 
+_SIZE_SHIFTS = {None: 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Cron = Annotated[str, AfterValidator(_schedule)]
 CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Size = Annotated[int, BeforeValidator(_size)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Patterns = Annotated[tuple[Text, ...], BeforeValidator(_patterns)]
 Address = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_address)]
