@@ -11,13 +11,14 @@ from functools import partial
 
 import structlog
 
-from backupd.errors import BackupdError, Interrupted, Locked
+from backupd.errors import BackupdError
 from backupd.jobs import Job
 from backupd.operations.context import Context
+from backupd.operations.ending import outcome
 from backupd.operations.save import save
 from backupd.progress import Tally
 from backupd.protection import Policy
-from backupd.runs import Listener, Outcome, Run
+from backupd.runs import Listener, Run
 from backupd.settings import Settings
 from backupd.status import Working
 from backupd.wiring import forget_in, renewed
@@ -71,7 +72,7 @@ class Runner:
             )
             run = replace(run, outcome=saved.manifest.outcome, manifest=saved.manifest)
         except BackupdError as error:  # the run's closing line has told it
-            run = replace(run, outcome=_outcome(error), error=error.message, hint=error.hint)
+            run = replace(run, outcome=outcome(error), error=error.message, hint=error.hint)
         except Exception as error:
             log.exception("backup failed", volume=volume, outcome="failed")
             run = replace(run, outcome="failed", error=f"internal error: {error!r}")
@@ -81,12 +82,6 @@ class Runner:
         for listener in self._listeners:
             listener.ended(run)
         return run
-
-
-def _outcome(error: BackupdError) -> Outcome:
-    if isinstance(error, Interrupted):
-        return "interrupted"
-    return "skipped" if isinstance(error, Locked) else "failed"
 
 
 def _working(run: Run, tally: Tally | None, now: datetime) -> Working:

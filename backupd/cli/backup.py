@@ -6,6 +6,7 @@ import sys
 import threading
 from argparse import Namespace
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,12 @@ from backupd.cli.progress import cancellable, shown
 from backupd.cli.words import size
 from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError, ConfigError, Interrupted, PartFailed, UsageError
+from backupd.ledger import Ledger
 from backupd.operations.context import Context
+from backupd.operations.ending import failed, succeeded
 from backupd.operations.save import Saved, save
 from backupd.protection import Policy, Protection, resolve
+from backupd.runs import Run
 from backupd.settings import Settings
 from backupd.wiring import assembled, connected, forget_in, protections, renewed
 
@@ -73,6 +77,9 @@ def _targets(arguments: Namespace, settings: Settings, seen: Survey) -> list[Pro
 
 def _save(context: Context, settings: Settings, target: Protection, cancel: threading.Event) -> _Outcome:
     name = target.volume.name
+    # A daemon that runs judges by it as well.
+    ledger, run = Ledger(settings.state_dir), Run(name, name, datetime.now(UTC))
+    ledger.started(run)
     try:
         with shown(name) as progress:
             saved = save(
@@ -85,10 +92,12 @@ def _save(context: Context, settings: Settings, target: Protection, cancel: thre
                 # What nobody protects has no retention of its own, only that of the defaults.
                 forget_in=forget_in(settings) if target.policy else None,
             )
-    except Interrupted:
-        raise
     except BackupdError as error:
+        ledger.ended(failed(run, error))
+        if isinstance(error, Interrupted):
+            raise
         return _Outcome(name, error=error)
+    ledger.ended(succeeded(run, saved.manifest))
     if sys.stderr.isatty():
         say(_told(saved))
     return _Outcome(name, saved)
