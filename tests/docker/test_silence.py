@@ -22,7 +22,11 @@ from tests.docker.program import PATIENCE_SECONDS, Daemon, Program
 from tests.listener import Listener, listening
 from tests.promtool import judge
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(900),
+    pytest.mark.parametrize("engine", [None], indirect=True, ids=["engine"]),  # any engine will do
+]
 
 EACH_SECOND = "* * * * * *"
 
