@@ -110,7 +110,7 @@ def test_a_daemon_whose_volumes_are_saved_is_healthy(program: Program, make_volu
         assert f'\nbackupd_volume_runs_total{{volume="{volume}",outcome="ok"}} ' in page
         assert f'\nbackupd_volume_consistency{{volume="{volume}",consistency="clean-stop"}} 1\n' in page
         record = json.loads(ask(path, "GET", "/status")[1])["records"][volume]
-        assert record["success"]["snapshot"] in program.snapshots(volume)
+        daemon.wait_for("backup finished", snapshot=record["success"]["snapshot"])
     code, answer = health(program)
     assert (code, answer["problems"][0]["kind"]) == (1, "daemon")
 
