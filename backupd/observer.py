@@ -27,7 +27,7 @@ from backupd.web.server import Entrance, serving, tcp_socket, unix_socket
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 10.0
 JOIN_SECONDS = 5.0
 TOKEN_MIN = 16
 
