@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -15,7 +14,7 @@ import structlog
 from backupd import __version__
 from backupd.engine.discovery import Survey
 from backupd.errors import BackupdError
-from backupd.jobs import Job, jobs
+from backupd.jobs import jobs
 from backupd.observer import Observer, answering, observing
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
@@ -24,7 +23,6 @@ from backupd.protection import Protection
 from backupd.pulse import Pulse
 from backupd.reload import Reloaded, reloaded
 from backupd.runner import Runner
-from backupd.runs import Run
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
 from backupd.status import Daemon, Last, Status, Waiting
@@ -83,7 +81,7 @@ class _Service:
         self._runner = Runner(lambda: self._settings, context, (observer,), stop)
         self._turns = Turns(self._work, self._claims, limit=settings.concurrency)
         self._scheduler = Scheduler(self._turns.add, timezone=zone(settings), jitter=settings.jitter)
-        self._upkeep = Upkeep(lambda: self._settings, context, stop, observer.verified)
+        self._upkeep = Upkeep(lambda: self._settings, context, observer, stop)
         self._watch = Watch(context.engine, stop, self._saw)
         self._pulse = Pulse(self._supervisor, lives=self._lives, clock_moved=self._scheduler.clock_moved)
         observer.contribute(lambda: self.status().as_json())
@@ -218,27 +216,19 @@ class _Service:
                     log.warning("label has no effect", volume=name, warning=text)
         self._told = told
 
-    def _work(self, turn: Turn) -> tuple[Run, ...]:
+    def _work(self, key: str) -> None:
         # Looked up now: labels may have changed since the turn was given, or the volume be gone.
-        job = self._job(turn)
-        return self._runner.run(job) if job and not self._stop.is_set() else ()
+        job = self._scheduler.jobs.get(key)
+        if job and not self._stop.is_set():
+            self._runner.run(job)
 
-    def _claims(self, turn: Turn) -> frozenset[str]:
-        job = self._job(turn)
+    def _claims(self, key: str) -> frozenset[str]:
+        job = self._scheduler.jobs.get(key)
         return job.claims if job else frozenset()
 
-    def _job(self, turn: Turn) -> Job | None:
-        """What is saved in this turn; an urgent one is for one volume, whatever it belongs to."""
-        if not turn.urgent:
-            return self._scheduler.jobs.get(turn.name)
-        for job in self._scheduler.jobs.values():
-            if turn.name in job.members:
-                return replace(job, name=turn.name, members={turn.name: job.members[turn.name]})
-        return None
-
     def _waiting(self, turn: Turn) -> Waiting:
-        job = self._job(turn)
-        return Waiting(turn.name, tuple(job.members) if job else (), turn.since, turn.urgent)
+        job = self._scheduler.jobs.get(turn.key)
+        return Waiting(job.name if job else turn.key, tuple(job.members) if job else (), turn.since)
 
 
 @contextmanager

@@ -39,12 +39,11 @@ class Working:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A turn that waits, the volumes it will save, and whether somebody waits for it."""
+    """A turn that waits, and the volumes it will save."""
 
     name: str
     volumes: tuple[str, ...]
     since: datetime
-    urgent: bool
 
 
 @dataclass(frozen=True)

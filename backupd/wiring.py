@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -17,23 +17,25 @@ from tzlocal import get_localzone
 
 from backupd.cron import Schedule, parse
 from backupd.engine.client import Engine
-from backupd.engine.discovery import Survey
+from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.group import groups
 from backupd.health import Watched
 from backupd.operations.context import Context
+from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
 from backupd.rate import Rate
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.base import Storage
-from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.paced import PacedStorage
 from backupd.storage.retry import Retry
+from backupd.volume import Volume
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +70,6 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
             Repository.open(
                 _paced(storage, settings.limits.upload, cancel),
                 settings.keys,
-                remote=not isinstance(storage, LocalStorage),
                 caches=settings.state_dir / "cache",
                 note=log.debug,
             )
@@ -84,8 +85,8 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        instance = settings.instance or _instance(settings.state_dir)
-        put_right(instance, engine, journal, say)
+        instance = _instance_of(settings)
+        put_right(settings, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
                 engine=engine,
@@ -94,7 +95,9 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
+                state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
+                quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
 
 
@@ -107,24 +110,36 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
-    """What the labels and the settings say of every volume."""
-    return tuple(
-        resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
+    """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
+    return tuple(protection(settings, seen, volume) for volume in seen.volumes)
+
+
+def protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    """The same of one volume."""
+    found = resolve(
+        volume,
+        seen.users(volume.name),
+        settings.rules,
+        settings.defaults,
+        everything=settings.protect == "all",
     )
+    if found.policy is not None and volume.name in seen.own_volumes:
+        return replace(found, policy=None, errors=(own_volume(volume.name).message,))
+    return found
 
 
-def watched(settings: Settings, found: Iterable[Protection]) -> list[Watched]:
+def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
     """Whom health judges by which times: what is protected, and what cannot be."""
-    return [
+    good = [
         Watched(
             each.volume.name,
-            schedule(settings, each.volume.name, each.policy.schedule) if each.policy else None,
-            each.errors,
-            each.policy.ping if each.policy else None,
+            schedule(settings, group.seed, group.schedule),
+            ping=each.policy.ping if each.policy else None,
         )
-        for each in found
-        if each.policy or each.errors
+        for group in groups(found)
+        for each in group.members
     ]
+    return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
@@ -133,16 +148,20 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
     return newest.started if newest else None
 
 
-def put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
-    """Undo what runs that were killed have left behind, and nothing of what still goes on."""
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Undo what runs that were killed have left behind, and nothing of what still goes on.
+
+    Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    """
+    for name in reap(engine, _instance_of(settings), journal):
+        say(f"helper {name} of a run that was killed is removed")
+    _finish_restores(settings, engine, journal, say)
     try:
         for name in recover(engine, journal):
             say(f"container {name} was held by a run that was killed, and goes on now")
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
-    for name in reap(engine, instance, journal):
-        say(f"helper {name} of a run that was killed is removed")
 
 
 def zone(settings: Settings) -> tzinfo:
@@ -153,6 +172,11 @@ def zone(settings: Settings) -> tzinfo:
 def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
     """The times of a cron expression for the volume or group whose name is the seed."""
     return parse(expression, seed=seed, jitter=settings.jitter)
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, _instance_of(settings), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -188,6 +212,10 @@ def _tell_retry(retry: Retry) -> None:
     )
 
 
+def _instance_of(settings: Settings) -> str:
+    return settings.instance or _instance(settings.state_dir)
+
+
 def _instance(state_dir: Path) -> str:
     """The name of this installation, made up once: a host's name may change, or be shared by two."""
     path = state_dir / "instance"
@@ -204,3 +232,11 @@ def _instance(state_dir: Path) -> str:
         raise BackupdError(
             f"cannot use {path}: {error.strerror}", hint="look at the state directory"
         ) from error
+
+
+def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    left = notes(settings.state_dir)
+    if left:
+        image, instance = found_image(settings, engine, say), _instance_of(settings)
+        for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
+            say(text)

@@ -54,9 +54,9 @@ def _show(status: Status, now: datetime) -> None:
     if status.next or status.last:
         sys.stdout.write("\n")
         print_table(("VOLUME", "NEXT RUN", "LAST RUN", "RESULT", "SKIPPED"), _volumes(status, now))
-    if status.upkeep:
-        coming = ", ".join(f"{name} {when(at, now)}" for name, at in sorted(status.upkeep.items()))
-        sys.stdout.write(f"\nupkeep: {coming}\n")
+    for name, at in sorted(status.upkeep.items()):
+        sys.stdout.write(f"\n{name}: {when(at, now)}")
+    sys.stdout.write("\n")
 
 
 def _running(status: Status) -> Iterator[str]:
@@ -73,8 +73,7 @@ def _waiting(status: Status, now: datetime) -> Iterator[str]:
         yield "nothing waits"
     for number, each in enumerate(status.waiting, 1):
         volumes = f" ({', '.join(each.volumes)})" if each.volumes != (each.name,) else ""
-        asked = ", asked for" if each.urgent else ""
-        yield f"{number}. {each.name}{volumes}, since {when(each.since, now)}{asked}"
+        yield f"{number}. {each.name}{volumes}, since {when(each.since, now)}"
 
 
 def _volumes(status: Status, now: datetime) -> Iterator[tuple[str, ...]]:

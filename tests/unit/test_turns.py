@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backupd.errors import Interrupted
-from backupd.turns import Runs, Turn, Turns
+from backupd.turns import Turns
 
 PATIENCE_SECONDS = 60
 
@@ -25,16 +24,15 @@ class Work:
         self._all_free = False
         self._news = threading.Condition()
 
-    def __call__(self, turn: Turn) -> Runs:
+    def __call__(self, name: str) -> None:
         with self._news:
-            self.begun.append(turn.name)
-            self._now.add(turn.name)
+            self.begun.append(name)
+            self._now.add(name)
             self.together.append(frozenset(self._now))
             self._news.notify_all()
-            self._news.wait_for(lambda: self._all_free or turn.name in self._free, PATIENCE_SECONDS)
-            self._now.discard(turn.name)
-            self._free.discard(turn.name)
-        return ()
+            self._news.wait_for(lambda: self._all_free or name in self._free, PATIENCE_SECONDS)
+            self._now.discard(name)
+            self._free.discard(name)
 
     def let_go(self, *names: str) -> None:
         """Let these end, or all, now and later."""
@@ -56,9 +54,9 @@ def work() -> Iterator[Work]:
     made.let_go()
 
 
-def alone(turn: Turn) -> frozenset[str]:
+def alone(name: str) -> frozenset[str]:
     """Everybody claims a thing of their own."""
-    return frozenset({turn.name})
+    return frozenset({name})
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -77,8 +75,8 @@ def test_turns_come_in_order_and_not_more_than_the_limit(work: Work) -> None:
     for name in "abcde":
         assert turns.add(name)
     work.wait_for("a", "b")
-    assert [turn.name for turn in turns.working] == ["a", "b"]
-    assert [turn.name for turn in turns.waiting] == ["c", "d", "e"]
+    assert [turn.key for turn in turns.working] == ["a", "b"]
+    assert [turn.key for turn in turns.waiting] == ["c", "d", "e"]
     work.let_go("b")
     work.wait_for("a", "c")
     work.let_go()
@@ -102,32 +100,15 @@ def test_one_that_waits_or_works_gets_no_second_turn(work: Work) -> None:
 def test_what_is_claimed_is_never_at_work_twice(work: Work) -> None:
     """Two volumes of one container wait for each other; others pass, unless they share with who waits."""
     claims = {"db": {"app"}, "uploads": {"app", "web"}, "static": {"web"}, "mail": {"mail"}}
-    turns = Turns(work, lambda turn: frozenset(claims[turn.name]), limit=4)
+    turns = Turns(work, lambda name: frozenset(claims[name]), limit=4)
     for name in claims:
         turns.add(name)
     work.wait_for("db", "mail")
-    assert [turn.name for turn in turns.waiting] == ["uploads", "static"]
+    assert [turn.key for turn in turns.waiting] == ["uploads", "static"]
     work.let_go("db")
     work.wait_for("uploads", "mail")
     work.let_go("uploads")
     work.wait_for("static", "mail")
-
-
-def test_who_is_asked_for_comes_first_and_is_joined(work: Work) -> None:
-    """Somebody waits for it: it passes the queue, and a second one who asks gets the same answer."""
-    turns = Turns(work, lambda turn: frozenset({turn.name.split("/")[0]}), limit=1)
-    turns.add("a")
-    turns.add("b")
-    asked = turns.ask("c")
-    assert turns.ask("c") is asked
-    assert [turn.name for turn in turns.waiting] == ["c", "b"]
-    work.let_go("a")
-    work.wait_for("c")
-    assert turns.ask("c") is asked
-    work.let_go("c")
-    assert asked.result(PATIENCE_SECONDS) == ()
-    work.wait_for("b")
-    assert turns.ask("b") is not asked, "a turn that nobody asked for may have read too early"
 
 
 def test_a_higher_limit_holds_at_once(work: Work) -> None:
@@ -141,11 +122,10 @@ def test_a_higher_limit_holds_at_once(work: Work) -> None:
 
 
 def test_the_end_waits_for_who_works_and_sends_away_who_waits(work: Work) -> None:
-    """Nobody begins after it, and who asked hears why nothing came of it."""
+    """Nobody begins after it."""
     turns = Turns(work, alone, limit=1)
     turns.add("a")
     turns.add("b")
-    asked = turns.ask("c")
     work.wait_for("a")
     ending = threading.Thread(target=turns.stop)
     ending.start()
@@ -155,22 +135,22 @@ def test_the_end_waits_for_who_works_and_sends_away_who_waits(work: Work) -> Non
     ending.join(PATIENCE_SECONDS)
     assert not ending.is_alive()
     assert work.begun == ["a"]
-    for future in (asked, turns.ask("d")):
-        with pytest.raises(Interrupted):
-            future.result(PATIENCE_SECONDS)
-    assert not turns.add("e")
+    assert not turns.add("c")
 
 
 def test_work_that_fails_ends_its_turn() -> None:
-    """An error that nobody expected reaches who asked, and the next one begins."""
+    """An error that nobody expected is logged, and the next one begins."""
+    begun: list[str] = []
 
-    def work(turn: Turn) -> Runs:
-        raise ZeroDivisionError(turn.name)
+    def work(name: str) -> None:
+        begun.append(name)
+        raise ZeroDivisionError(name)
 
     turns = Turns(work, alone, limit=1)
-    for name in "ab":
-        with pytest.raises(ZeroDivisionError, match=name):
-            turns.ask(name).result(PATIENCE_SECONDS)
+    turns.add("a")
+    turns.add("b")
+    until(lambda: not turns.waiting and not turns.working)
+    assert begun == ["a", "b"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -181,18 +161,17 @@ def test_two_hundred_that_are_due_at_once_are_all_done(seed: int) -> None:
     lock, now, done = threading.Lock(), list[str](), list[str]()
     wrong: list[str] = []
 
-    def work(turn: Turn) -> Runs:
+    def work(name: str) -> None:
         with lock:
-            if any(claims[turn.name] & claims[other] for other in now) or len(now) >= 5:
-                wrong.append(turn.name)
-            now.append(turn.name)
+            if any(claims[name] & claims[other] for other in now) or len(now) >= 5:
+                wrong.append(name)
+            now.append(name)
         threading.Event().wait(chance.random() / 500)
         with lock:
-            now.remove(turn.name)
-            done.append(turn.name)
-        return ()
+            now.remove(name)
+            done.append(name)
 
-    turns = Turns(work, lambda turn: claims[turn.name], limit=5)
+    turns = Turns(work, lambda name: claims[name], limit=5)
     for name in claims:
         turns.add(name)
     until(lambda: len(done) == 200 and not turns.working)
