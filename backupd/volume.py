@@ -1,30 +1,16 @@
-"""Volumes and the containers that mount them, as values; and the policy that their labels ask for."""
+"""Volumes and the containers that mount them, as values."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeVar, get_args
-
-from backupd import cron
-from backupd.errors import ConfigError
-from backupd.retention import Retention
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 COMPOSE_PROJECT = "com.docker.compose.project"
 COMPOSE_SERVICE = "com.docker.compose.service"
 COMPOSE_VOLUME = "com.docker.compose.volume"
-
-Quiesce = Literal["pause", "none"]
-T = TypeVar("T")
-
-_PREFIX = "backupd."
-_ADDRESS = "backupd.volume."
-_RESERVED = ("helper", "instance", "run", "stand-in", "test")
-_REFUSED = ("pre", "post")
-_LATER = ("pre-timeout", "group", "guard", "drill")
-_NOBODY = "no label and no rule says backupd.enable=true"
+_ANONYMOUS = "com.docker.volume.anonymous"
+COMPOSE_NUMBER = "com.docker.compose.container-number"
 
 
 @dataclass(frozen=True)
@@ -40,6 +26,11 @@ class Volume:
     def project(self) -> str | None:
         """The compose project that made the volume."""
         return self.labels.get(COMPOSE_PROJECT)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the engine has made up its name."""
+        return _ANONYMOUS in self.labels or bool(re.fullmatch(r"[0-9a-f]{64}", self.name))
 
 
 @dataclass(frozen=True)
@@ -75,224 +66,3 @@ class Container:
     def writes(self, volume: str) -> bool:
         """Whether the container mounts that volume read-write."""
         return any(mount.volume == volume and mount.read_write for mount in self.mounts)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How a protected volume is backed up; `schedule` is a cron expression, `exclude` are tar patterns."""
-
-    schedule: str
-    quiesce: Quiesce
-    exclude: tuple[str, ...]
-    retention: Retention
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What the configuration says of the volumes whose names match a glob; None leaves a thing open."""
-
-    match: str
-    enable: bool | None = None
-    schedule: str | None = None
-    quiesce: Quiesce | None = None
-    exclude: tuple[str, ...] | None = None
-    retention: Retention | None = None
-
-
-@dataclass(frozen=True)
-class Protection:
-    """A volume's policy and who asked for it: `origin`; or no policy, and `errors` or `origin` say why."""
-
-    volume: Volume
-    policy: Policy | None
-    origin: str
-    errors: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def resolve(
-    volume: Volume, users: Sequence[Container], rules: Sequence[Rule], defaults: Policy
-) -> Protection:
-    """Decide whether a volume is protected and how: from labels on it and its containers, rules, defaults.
-
-    For each key the volume's own label comes first, then a container's `backupd.volume.<name>.<key>`, then
-    `backupd.<key>` of a container that mounts the volume read-write, then the first rule that matches its
-    name, then the defaults. `enable` is the exception: a single false wins over everything. Containers that
-    disagree on something that no label on the volume settles are an error.
-    """
-    rule = next((rule for rule in rules if fnmatchcase(volume.name, rule.match)), None)
-    claims = tuple(_claims(volume, users))
-    warnings = (*_misnamed(volume, users), *_ineffective(claims))
-    try:
-        enabled, origin = _enabled(claims, rule)
-    except ConfigError as error:
-        return Protection(volume, None, "backupd.enable is in error", (_told(error),), warnings)
-    if not enabled:
-        return Protection(volume, None, origin, (), (*warnings, *_idle(claims, origin)))
-    policy, errors = _policy(volume, claims, _ruled(rule, defaults))
-    return Protection(volume, None if errors else policy, origin, errors, warnings)
-
-
-@dataclass(frozen=True)
-class _Claim:
-    """A label that speaks of the volume; the lowest rank is heard first."""
-
-    rank: int
-    key: str
-    value: str
-    label: str
-    owner: str
-
-    def __str__(self) -> str:
-        return f"{self.label}={self.value} on {self.owner}"
-
-
-def _claims(volume: Volume, users: Iterable[Container]) -> Iterator[_Claim]:
-    for label, value in _labels(volume.labels):
-        yield _Claim(0, label.removeprefix(_PREFIX), value, label, f"volume {volume.name}")
-    for container in users:
-        for label, value in _labels(container.labels):
-            name, key = _addressed(label)
-            if name in _names(volume, container):
-                yield _Claim(1, key, value, label, f"container {container.name}")
-            elif name is None and container.writes(volume.name):
-                yield _Claim(2, key, value, label, f"container {container.name}")
-
-
-def _labels(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for label, value in sorted(labels.items()):
-        if label.startswith(_PREFIX) and label.split(".")[1] not in _RESERVED:
-            yield label, value.strip()
-
-
-def _addressed(label: str) -> tuple[str | None, str]:
-    """The volume that a container's label is for, None for all that it writes to; and the key."""
-    name, _, key = label.removeprefix(_ADDRESS).rpartition(".")
-    if label.startswith(_ADDRESS) and name:
-        return name, key
-    return None, label.removeprefix(_PREFIX)
-
-
-def _names(volume: Volume, container: Container) -> tuple[str, ...]:
-    """What a container's labels may call the volume: in its own compose project, by the short name too."""
-    short = volume.labels.get(COMPOSE_VOLUME)
-    if short and volume.project == container.project:
-        return volume.name, short
-    return (volume.name,)
-
-
-def _misnamed(volume: Volume, users: Iterable[Container]) -> Iterator[str]:
-    for container in users:
-        mounted = {mount.volume for mount in container.mounts}
-        known = mounted | {name.removeprefix(f"{container.project}_") for name in mounted}
-        known.update(_names(volume, container))
-        for label, _ in _labels(container.labels):
-            name, _ = _addressed(label)
-            if name is not None and name not in known:
-                near = _nearest(name, sorted(known))
-                yield f'{label} on container {container.name}: it mounts no volume "{name}"{near}'
-
-
-def _ineffective(claims: Iterable[_Claim]) -> Iterator[str]:
-    for claim in claims:
-        if claim.key in _LATER:
-            yield f"{claim} is not supported by this version and has no effect"
-        elif claim.key not in (*LABEL_KEYS, *_REFUSED):
-            near = _nearest(claim.key, LABEL_KEYS, _PREFIX)
-            yield f"unknown label {claim.label} on {claim.owner}{near}"
-
-
-def _nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {prefix}{found[0]}?" if found else ""
-
-
-def _idle(claims: Sequence[_Claim], origin: str) -> Iterator[str]:
-    if claims and origin == _NOBODY:
-        owners = " and ".join(dict.fromkeys(claim.owner for claim in claims))
-        yield f"{owners} has backupd labels but not backupd.enable=true; not protected"
-
-
-def _enabled(claims: Iterable[_Claim], rule: Rule | None) -> tuple[bool, str]:
-    """Whether the volume is protected, and who says so."""
-    said = [(_read(claim, _boolean), str(claim)) for claim in claims if claim.key == "enable"]
-    if rule is not None and rule.enable is not None:
-        said.append((rule.enable, f'enable={str(rule.enable).lower()} in the rule for "{rule.match}"'))
-    return min(said, key=lambda answer: answer[0], default=(False, _NOBODY))
-
-
-def _ruled(rule: Rule | None, defaults: Policy) -> Policy:
-    ruled = {key: getattr(rule, key) for key in _READERS if getattr(rule, key, None) is not None}
-    return replace(defaults, **ruled)
-
-
-def _policy(volume: Volume, claims: Sequence[_Claim], below: Policy) -> tuple[Policy, tuple[str, ...]]:
-    errors = [
-        f"{claim.label} on {claim.owner} is not supported by this version, and without it the backup "
-        "would not be as consistent as asked"
-        for claim in claims
-        if claim.key in _REFUSED
-    ]
-    chosen: dict[str, Any] = {"schedule": below.schedule}
-    for key, reader in _READERS.items():
-        try:
-            chosen |= _decide([claim for claim in claims if claim.key == key], reader)
-        except ConfigError as error:
-            errors.append(_told(error))
-    try:
-        cron.parse(chosen["schedule"], seed=volume.name)
-    except ConfigError as error:
-        errors.append(f"schedule of volume {volume.name}: {_told(error)}")
-    return replace(below, **chosen), tuple(errors)
-
-
-def _decide(claims: Sequence[_Claim], reader: Callable[[str], object]) -> dict[str, object]:
-    """What the claims on one key come to: the value of the first in rank, if those agree."""
-    if not claims:
-        return {}
-    first = min(claims, key=lambda claim: claim.rank)
-    value = _read(first, reader)
-    for claim in claims:
-        if claim.rank == first.rank and _read(claim, reader) != value:
-            raise ConfigError(f"{first} and {claim} disagree", hint=f"label the volume: backupd.{first.key}")
-    return {first.key: value}
-
-
-def _read(claim: _Claim, reader: Callable[[str], T]) -> T:
-    try:
-        return reader(claim.value)
-    except ConfigError as error:
-        raise ConfigError(f"{claim.label} on {claim.owner}: {error.message}", hint=error.hint) from error
-
-
-def _told(error: ConfigError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
-
-
-def _boolean(value: str) -> bool:
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise ConfigError(f'"{value}" is neither true nor false')
-
-
-def _quiesce(value: str) -> str:
-    if value in get_args(Quiesce):
-        return value
-    if value == "stop":
-        raise ConfigError("stop is not supported by this version, and pause would be less than what is asked")
-    raise ConfigError(f'"{value}" is neither pause nor none')
-
-
-def _patterns(value: str) -> tuple[str, ...]:
-    return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
-
-
-_READERS: Mapping[str, Callable[[str], object]] = {
-    "schedule": str,
-    "retention": Retention.parse,
-    "quiesce": _quiesce,
-    "exclude": _patterns,
-}
-
-LABEL_KEYS = ("enable", *_READERS)
-"""What may follow `backupd.` in a label."""

@@ -88,8 +88,11 @@ class SnapshotWriter:
         at_end: Callable[[], None],
         progress: Progress,
         cancel: threading.Event,
+        readers: int = 1,
     ) -> Content:
         """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`.
+
+        `readers` is how many streams this process reads at once: the more, the less memory each takes.
 
         `concealed` is kept where only an identity reads it; for a repository that is not encrypted there is
         no such place, and it must be empty.
@@ -101,7 +104,7 @@ class SnapshotWriter:
                 members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
             prepare = partial(self._chunks.prepare, find=known.find)
-            pipeline = Pipeline(prepare, Cutter(tally.listed))
+            pipeline = Pipeline(prepare, Cutter(tally.listed), readers=readers)
             with Packer(self._storage, known, self._session.name) as packer:
                 for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                     at, stored_bytes = packer.add(chunk)

@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
+BUFFERS_AMONG_OTHERS = 3
+"""Where several streams are read: one buffer that is filled, one that is cut, one whose chunks are stored."""
+
 BATCH_BYTES = 1024 * 1024
 """Small chunks go to the workers together, so many bytes at a time: a hand-over is a fight for the GIL."""
 
@@ -36,7 +39,8 @@ class Source(Protocol):
 class Pipeline(Generic[T]):
     """Prepares the chunks of one stream: `prepare` is called for each, by a thread for each core."""
 
-    def __init__(self, prepare: Callable[[memoryview], T], cutter: Cutter) -> None:
+    def __init__(self, prepare: Callable[[memoryview], T], cutter: Cutter, *, readers: int = 1) -> None:
+        """`readers` is how many streams this process reads at once, of which this is one."""
         self._prepare = prepare
         self._cutter = cutter
         self._free: queue.SimpleQueue[_Buffer | None] = queue.SimpleQueue()
@@ -44,7 +48,7 @@ class Pipeline(Generic[T]):
         self._pending: deque[Future[list[T]]] = deque()
         self._window: _Buffer | None = None
         self._rest = memoryview(b"")
-        for _ in range(BUFFERS):
+        for _ in range(BUFFERS if readers == 1 else BUFFERS_AMONG_OTHERS):
             self._free.put(_Buffer(self._free))
 
     def run(self, source: Source, *, at_end: Callable[[], None], cancel: threading.Event) -> Iterator[T]:

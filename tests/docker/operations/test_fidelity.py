@@ -57,7 +57,7 @@ def test_a_file_of_nine_gib_comes_back(
 def test_the_shell_recipe_restores_without_backupd(
     site: Site, tortured: str, make_volume: MakeVolume, run_in_volume: RunInVolume
 ) -> None:
-    """The commands of the repository's README.txt, with sh, zstd, awk, tail, head and tar and nothing else."""
+    """The commands of the repository's README.txt, with sh, zstd, awk, tail, head and tar alone."""
     snapshot = site.backup(tortured)
     target = make_volume()
     recipe = _recipe().replace(
