@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/ready ## .venv with backupd and all tools, every one pinned by hash
-.venv/ready: requirements/dev.txt pyproject.toml hatch_build.py backupd/repository/_walk.c
+.venv/ready: requirements/dev.txt pyproject.toml hatch_build.py backupd/repository/stream/_walk.c
 	@$(E)/venv .venv
 	@touch $@
 
@@ -48,13 +48,14 @@ down: ## stop the engines that were started here
 	@$(E)/down
 
 clean: down ## remove the environment, and the cache with the second engine's data
-	@rm -rf .venv .cache build dist backupd/repository/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .cache build dist backupd/repository/stream/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 PIN := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-annotate --no-header
 lock: venv ## write requirements/ anew from pyproject.toml
 	@$(BIN)/$(PIN) $(ARGS) pyproject.toml -o requirements/runtime.txt
 	@$(BIN)/$(PIN) $(ARGS) pyproject.toml --group dev -o requirements/dev.txt
+	@$(BIN)/$(PIN) $(ARGS) requirements/build.in -o requirements/build.txt
 	@$(BIN)/$(PIN) $(ARGS) deploy/demo/api/requirements.in -o deploy/demo/api/requirements.txt
 	@$(BIN)/$(PIN) $(ARGS) tests/s3/swift.in -o requirements/swift.txt
 

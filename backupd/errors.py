@@ -7,6 +7,8 @@
     │   ├── EngineUnreachable
     │   ├── VolumeNotFound
     │   ├── VolumeInUse
+    │   ├── OwnVolume                      backupd's own repository or state
+    │   ├── RoomMissing                    in a volume
     │   ├── HelperFailed                   tar in the helper container
     │   ├── HelperImageUnavailable
     │   └── QuiesceFailed
@@ -24,7 +26,9 @@
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
+    │   ├── ProofFailed                    what was restored is not what was saved
     │   └── StreamRejected                 a tar stream that is cut or malformed
+    ├── DaemonUnreachable                  no daemon answers on the socket of the state directory
     ├── PartFailed                exit 3   some of several volumes failed
     ├── Locked                    exit 75
     └── Interrupted               exit 130
@@ -70,6 +74,14 @@ class VolumeNotFound(EngineError):
 
 class VolumeInUse(EngineError):
     """Containers use the volume, or it holds files, and the operation needs it to be free."""
+
+
+class OwnVolume(EngineError):
+    """The volume holds backupd's own repository or state."""
+
+
+class RoomMissing(EngineError):
+    """A volume has too little room for what is to be restored into it."""
 
 
 class HelperFailed(EngineError):
@@ -144,6 +156,14 @@ class ObjectDamaged(IntegrityError):
 
 class StreamRejected(IntegrityError):
     """A tar stream is cut short or malformed."""
+
+
+class ProofFailed(IntegrityError):
+    """What lies in a volume is not what a snapshot holds."""
+
+
+class DaemonUnreachable(BackupdError):
+    """No daemon answers on the socket of the state directory."""
 
 
 class PartFailed(BackupdError):

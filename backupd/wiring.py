@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
 from tzlocal import get_localzone
 
+from backupd.cron import Schedule, parse
 from backupd.engine.client import Engine
-from backupd.engine.discovery import Survey
+from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
-from backupd.errors import BackupdError, QuiesceFailed
+from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.group import groups
+from backupd.health import Watched
 from backupd.operations.context import Context
+from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
+from backupd.rate import Rate
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.storage.local import LocalStorage
+from backupd.storage.base import Storage
 from backupd.storage.location import open_storage
+from backupd.storage.paced import PacedStorage
 from backupd.storage.retry import Retry
+from backupd.volume import Volume
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +46,14 @@ Say = Callable[[str], None]
 def connected(settings: Settings) -> Iterator[Engine]:
     """The engine of the settings, for as long as the context."""
     with closing(Engine.connect(settings.docker_host)) as engine:
+        limit(settings, engine)
         yield engine
+
+
+def limit(settings: Settings, engine: Engine) -> None:
+    """Let helpers take no more than the settings say."""
+    engine.limits = settings.helper.limits
+    engine.reading = _rate("read", settings.limits.read) if settings.limits.read else None
 
 
 @contextmanager
@@ -53,9 +68,8 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
         ) as storage,
         closing(
             Repository.open(
-                storage,
+                _paced(storage, settings.limits.upload, cancel),
                 settings.keys,
-                remote=not isinstance(storage, LocalStorage),
                 caches=settings.state_dir / "cache",
                 note=log.debug,
             )
@@ -71,8 +85,8 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        instance = settings.instance or _instance(settings.state_dir)
-        _put_right(instance, engine, journal, say)
+        instance = _instance_of(settings)
+        put_right(settings, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
                 engine=engine,
@@ -81,6 +95,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
+                state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
                 quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
@@ -95,10 +110,36 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
-    """What the labels and the settings say of every volume."""
-    return tuple(
-        resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
+    """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
+    return tuple(protection(settings, seen, volume) for volume in seen.volumes)
+
+
+def protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    """The same of one volume."""
+    found = resolve(
+        volume,
+        seen.users(volume.name),
+        settings.rules,
+        settings.defaults,
+        everything=settings.protect == "all",
     )
+    if found.policy is not None and volume.name in seen.own_volumes:
+        return replace(found, policy=None, errors=(own_volume(volume.name).message,))
+    return found
+
+
+def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
+    """Whom health judges by which times: what is protected, and what cannot be."""
+    good = [
+        Watched(
+            each.volume.name,
+            schedule(settings, group.seed, group.schedule),
+            ping=each.policy.ping if each.policy else None,
+        )
+        for group in groups(found)
+        for each in group.members
+    ]
+    return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
@@ -107,9 +148,35 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
     return newest.started if newest else None
 
 
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Undo what runs that were killed have left behind, and nothing of what still goes on.
+
+    Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    """
+    for name in reap(engine, _instance_of(settings), journal):
+        say(f"helper {name} of a run that was killed is removed")
+    _finish_restores(settings, engine, journal, say)
+    try:
+        for name in recover(engine, journal):
+            say(f"container {name} was held by a run that was killed, and goes on now")
+    except QuiesceFailed as error:
+        # One container that does not wake must not keep every volume from being saved.
+        say(f"{error.message}; {error.hint}")
+
+
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
+    """The times of a cron expression for the volume or group whose name is the seed."""
+    return parse(expression, seed=seed, jitter=settings.jitter)
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, _instance_of(settings), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -122,6 +189,20 @@ def forget_in(settings: Settings) -> tzinfo | None:
     return zone(settings) if settings.forget.after_backup else None
 
 
+def _paced(storage: Storage, upload: int | None, cancel: threading.Event | None) -> Storage:
+    def check() -> None:
+        if cancel is not None and cancel.is_set():
+            raise Interrupted("an upload was cancelled")
+
+    return PacedStorage(storage, _rate("upload", upload), check) if upload else storage
+
+
+@cache
+def _rate(purpose: str, bytes_per_second: int) -> Rate:
+    """The one rate that all runs of this process share."""
+    return Rate(bytes_per_second)
+
+
 def _tell_retry(retry: Retry) -> None:
     log.info(
         "storage is tried again",
@@ -129,6 +210,10 @@ def _tell_retry(retry: Retry) -> None:
         seconds=round(retry.wait_seconds, 3),
         error=retry.error.message,
     )
+
+
+def _instance_of(settings: Settings) -> str:
+    return settings.instance or _instance(settings.state_dir)
 
 
 def _instance(state_dir: Path) -> str:
@@ -149,12 +234,9 @@ def _instance(state_dir: Path) -> str:
         ) from error
 
 
-def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
-    try:
-        for name in recover(engine, journal):
-            say(f"container {name} was held by a run that was killed, and goes on now")
-    except QuiesceFailed as error:
-        # One container that does not wake must not keep every volume from being saved.
-        say(f"{error.message}; {error.hint}")
-    for name in reap(engine, instance, journal):
-        say(f"helper {name} of a run that was killed is removed")
+def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    left = notes(settings.state_dir)
+    if left:
+        image, instance = found_image(settings, engine, say), _instance_of(settings)
+        for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
+            say(text)

@@ -100,6 +100,10 @@ def _backup(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _status(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
 def _snapshots(command: argparse.ArgumentParser) -> None:
     command.add_argument("volume", nargs="?", metavar="VOLUME", help="only this volume's")
     command.add_argument("--host", metavar="H", help="only those of this host")
@@ -124,7 +128,32 @@ def _restore(command: argparse.ArgumentParser) -> None:
     when.add_argument("--at", type=moment, metavar="TIME", help="the newest snapshot not after this time")
     command.add_argument("--host", metavar="H", help="take the snapshots of this host")
     command.add_argument("--to", metavar="NEW", help="restore into a volume of this name instead")
-    command.add_argument("--replace", action="store_true", help="a volume that holds files is emptied first")
+    over = command.add_mutually_exclusive_group()
+    over.add_argument(
+        "--replace",
+        action="store_true",
+        help="in the place of what the volume holds; containers that use it are stopped and started again",
+    )
+    over.add_argument(
+        "--in-place-wipe",
+        action="store_true",
+        help="where there is no room for both: remove the volume's files first",
+    )
+    command.add_argument(
+        "--no-safety-snapshot", action="store_true", help="do not save what the volume holds before it goes"
+    )
+    command.add_argument(
+        "--path",
+        action="append",
+        metavar="P",
+        help="only this file, directory or pattern like 'uploads/**/*.png'; with --output, and repeatable",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="into this new directory of this machine, not into a volume",
+    )
     command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
     _json(command)
@@ -191,12 +220,25 @@ def _prune(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _health(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
+def _notify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--test", action="store_true", required=True, help="send a test to every channel")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
 
 def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    _json(command)
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -235,6 +277,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd restore shop_postgres_data\n"
         "backupd restore shop_postgres_data --to look_at_it --at '2026-11-23 14:30'\n"
         "backupd restore shop_postgres_data --replace --dry-run\n"
+        "backupd restore shop_uploads --path 'avatars/*.png' --output /tmp/avatars\n"
         "backupd restore --project shop --yes",
         _restore,
     ),
@@ -246,7 +289,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         _export,
     ),
     "verify": (
-        "prove that snapshots are whole: chunks, chunk lists, indexes",
+        "prove that snapshots are whole: packs, chunk lists, indexes",
         "backupd verify\nbackupd verify shop_postgres_data --read-data\nbackupd verify --read-data=5%",
         _verify,
     ),
@@ -258,9 +301,29 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget shop_uploads --accept-collapse",
         _forget,
     ),
+    "status": (
+        "what the daemon does now: what runs and waits, when each volume is next, how its last run ended",
+        "backupd status\nbackupd status --json",
+        _status,
+    ),
+    "health": (
+        "whether all is well, and if not: why, and what to do; exit code 1 then",
+        "backupd health\nbackupd health --json",
+        _health,
+    ),
+    "notify": (
+        "try out the channels that tell of failures and recoveries",
+        "backupd notify --test",
+        _notify,
+    ),
     "prune": (
-        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "free the space of packs that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
+    ),
+    "doctor": (
+        "look for what is wrong with this set-up, and say how to mend it",
+        "backupd doctor\nbackupd doctor --json",
+        _doctor,
     ),
 }

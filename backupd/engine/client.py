@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import http
 import os
+import re
 import socket
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import APIError, NotFound
 
 from backupd.engine.door import door, explanation
+from backupd.engine.limits import Limits
 from backupd.errors import EngineError, EngineUnreachable, VolumeInUse, VolumeNotFound
+from backupd.rate import Rate
 from backupd.volume import Volume
 
 TIMEOUT_SECONDS = 60
@@ -33,10 +37,19 @@ class Engine:
     version: str
     kernel: str
     """Release of the kernel that the engine's containers run on."""
+    limits: Limits
+    """What a helper may take; helpers made later follow a new value."""
+    reading: Rate | None
+    """How fast helpers may be read, all together; None: as fast as they can."""
+    helpers: set[str]
+    """The names of this connection's helpers that are in use."""
     socket: Path | None
     """The unix socket through which the engine is reached, or None."""
+    directory: Path
+    """Where the engine, on its own machine, keeps its volumes."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self.limits, self.reading, self.helpers = Limits(), None, set()
         self._environment = dict(environment)
         self._local = threading.local()
         self._closers: list[weakref.finalize[[], threading.Thread]] = []
@@ -47,6 +60,7 @@ class Engine:
         self.id = info.get("ID") or self.name
         self.version = info.get("ServerVersion") or "unknown"
         self.kernel = info.get("KernelVersion") or "unknown"
+        self.directory = Path(info.get("DockerRootDir") or "/var/lib/docker")
 
     @classmethod
     def connect(cls, host: str | None = None) -> Engine:
@@ -80,6 +94,13 @@ class Engine:
             closer = weakref.finalize(threading.current_thread(), client.close)
             self._closers = [closer, *(other for other in self._closers if other.alive)]
         return client
+
+    def clock(self) -> datetime:
+        """What time it is for the engine."""
+        with door("ask the engine for the time"):
+            said: str = self.api.info()["SystemTime"]
+        # nanoseconds, which no datetime has
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said))
 
     def volume(self, name: str) -> Volume:
         """The volume of exactly that name; `VolumeNotFound` names the nearest others."""
