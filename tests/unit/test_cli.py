@@ -308,7 +308,7 @@ def test_verify_tells_damage_and_exits_with_4(storage: Path, capsys: pytest.Capt
     assert "1 damaged pack is marked" in told.err
     assert main(["verify", "data", "--json"]) == 4
     report = json.loads(capsys.readouterr().out)
-    assert [(each["object"], each["paths"]) for each in report["findings"]] == [(key, ["./b\\n"])]
+    assert [(each["object"], each["paths"]) for each in report["findings"]] == [(hit.pack, ["./b\\n"])]
     assert (report["snapshots"], report["marked"], report["unmarked"]) == (1, 0, None)
 
 
