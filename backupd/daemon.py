@@ -16,6 +16,7 @@ from backupd.engine.discovery import Survey
 from backupd.errors import BackupdError
 from backupd.jobs import jobs
 from backupd.observer import Observer, answering, observing
+from backupd.opening import zone
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
 from backupd.operations.successes import newest
@@ -30,7 +31,7 @@ from backupd.systemd import Supervisor
 from backupd.turns import Turn, Turns
 from backupd.upkeep import Upkeep
 from backupd.watch import Watch
-from backupd.wiring import assembled, connected, limit, protections, watched, zone
+from backupd.wiring import assembled, connected, limit, protections, watched
 
 log = structlog.get_logger(__name__)
 

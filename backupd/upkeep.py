@@ -13,6 +13,7 @@ import structlog
 from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
 from backupd.observer import Observer
+from backupd.opening import opened
 from backupd.operations.context import Context
 from backupd.operations.prune import due, last_prune, prune
 from backupd.operations.unprotected import Reported, unprotected
@@ -21,7 +22,7 @@ from backupd.progress import silent
 from backupd.repository.verification.finding import Finding
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.wiring import opened, protections, put_right
+from backupd.wiring import protections, put_right
 
 log = structlog.get_logger(__name__)
 

@@ -8,12 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
-from functools import cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
-
-import structlog
-from tzlocal import get_localzone
 
 from backupd.cron import Schedule, parse
 from backupd.engine.client import Engine
@@ -22,22 +17,16 @@ from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
-from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.errors import BackupdError, QuiesceFailed
 from backupd.group import groups
 from backupd.health import Watched
+from backupd.opening import opened, rate, zone
 from backupd.operations.context import Context
 from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
-from backupd.rate import Rate
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.storage.base import Storage
-from backupd.storage.location import open_storage
-from backupd.storage.paced import PacedStorage
-from backupd.storage.retry import Retry
 from backupd.volume import Volume
-
-log = structlog.get_logger(__name__)
 
 Say = Callable[[str], None]
 
@@ -53,29 +42,7 @@ def connected(settings: Settings) -> Iterator[Engine]:
 def limit(settings: Settings, engine: Engine) -> None:
     """Let helpers take no more than the settings say."""
     engine.limits = settings.helper.limits
-    engine.reading = _rate("read", settings.limits.read) if settings.limits.read else None
-
-
-@contextmanager
-def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterator[Repository]:
-    """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none.
-
-    Once `cancel` is set nobody waits for a storage that does not answer.
-    """
-    with (
-        closing(
-            open_storage(settings.storage, settings.s3.options, cancel=cancel, on_retry=_tell_retry)
-        ) as storage,
-        closing(
-            Repository.open(
-                _paced(storage, settings.limits.upload, cancel),
-                settings.keys,
-                caches=settings.state_dir / "cache",
-                note=log.debug,
-            )
-        ) as repository,
-    ):
-        yield repository
+    engine.reading = rate("read", settings.limits.read) if settings.limits.read else None
 
 
 @contextmanager
@@ -164,11 +131,6 @@ def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) ->
         say(f"{error.message}; {error.hint}")
 
 
-def zone(settings: Settings) -> tzinfo:
-    """The time zone of schedules."""
-    return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
-
-
 def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
     """The times of a cron expression for the volume or group whose name is the seed."""
     return parse(expression, seed=seed, jitter=settings.jitter)
@@ -187,29 +149,6 @@ def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> Helpe
 def forget_in(settings: Settings) -> tzinfo | None:
     """The time zone in which a backup applies its volume's retention; None where it does not."""
     return zone(settings) if settings.forget.after_backup else None
-
-
-def _paced(storage: Storage, upload: int | None, cancel: threading.Event | None) -> Storage:
-    def check() -> None:
-        if cancel is not None and cancel.is_set():
-            raise Interrupted("an upload was cancelled")
-
-    return PacedStorage(storage, _rate("upload", upload), check) if upload else storage
-
-
-@cache
-def _rate(purpose: str, bytes_per_second: int) -> Rate:
-    """The one rate that all runs of this process share."""
-    return Rate(bytes_per_second)
-
-
-def _tell_retry(retry: Retry) -> None:
-    log.info(
-        "storage is tried again",
-        attempt=retry.attempt,
-        seconds=round(retry.wait_seconds, 3),
-        error=retry.error.message,
-    )
 
 
 def _instance_of(settings: Settings) -> str:

@@ -15,10 +15,10 @@ from backupd.cli.progress import cancellable, shown
 from backupd.cli.show import printable
 from backupd.cli.words import size
 from backupd.errors import IntegrityError
+from backupd.opening import opened
 from backupd.operations.verify import Verified, verify
 from backupd.repository.verification.finding import Finding
 from backupd.settings import Settings
-from backupd.wiring import opened
 
 
 def run(arguments: Namespace, settings: Settings) -> int:

@@ -21,11 +21,12 @@ from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError
 from backupd.gaps import Gap
 from backupd.group import Group, groups
+from backupd.opening import opened, zone
 from backupd.operations.unprotected import unprotected
 from backupd.protection import Policy, Protection
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.wiring import connected, last_success, opened, protections, zone
+from backupd.wiring import connected, last_success, protections
 
 _LOOKS = 8
 """So many volumes are looked at at once."""
