@@ -16,7 +16,7 @@ def send(
     if body:
         head += f"Content-Length: {len(body)}\r\nContent-Type: {content_type}\r\n"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(120)
+        client.settimeout(240)
         client.connect(str(path))
         client.sendall(f"{head}\r\n".encode() + body)
         with client.makefile("rb") as stream:
