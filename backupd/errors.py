@@ -7,6 +7,7 @@
     │   ├── EngineUnreachable
     │   ├── VolumeNotFound
     │   ├── VolumeInUse
+    │   ├── OwnVolume                      backupd's own repository or state
     │   ├── HelperFailed                   tar in the helper container
     │   ├── HelperImageUnavailable
     │   └── QuiesceFailed
@@ -70,6 +71,10 @@ class VolumeNotFound(EngineError):
 
 class VolumeInUse(EngineError):
     """Containers use the volume, or it holds files, and the operation needs it to be free."""
+
+
+class OwnVolume(EngineError):
+    """The volume holds backupd's own repository or state."""
 
 
 class HelperFailed(EngineError):

@@ -15,7 +15,7 @@ import structlog
 from tzlocal import get_localzone
 
 from backupd.engine.client import Engine
-from backupd.engine.discovery import Survey
+from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
@@ -28,6 +28,7 @@ from backupd.settings import Settings
 from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
+from backupd.volume import Volume
 
 log = structlog.get_logger(__name__)
 
@@ -94,10 +95,15 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
-    """What the labels and the settings say of every volume."""
-    return tuple(
-        resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
-    )
+    """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
+    return tuple(_protection(settings, seen, volume) for volume in seen.volumes)
+
+
+def _protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    protection = resolve(volume, seen.users(volume.name), settings.rules, settings.defaults)
+    if protection.policy is not None and volume.name in seen.own_volumes:
+        return replace(protection, policy=None, errors=(own_volume(volume.name).message,))
+    return protection
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:

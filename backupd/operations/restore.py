@@ -134,6 +134,7 @@ def _extract(
 
 
 def _check_unused(seen: Survey, target: str) -> None:
+    seen.check_not_own(target)
     users = [user for user in seen.users(target) if user.state in _ACTIVE]
     if users:
         names = " ".join(sorted(user.name for user in users))
