@@ -17,13 +17,16 @@ from backupd.retention import Retention
 from backupd.volume import COMPOSE_VOLUME, Container, Volume
 
 Quiesce = Literal["pause", "none"]
+Guard = Literal["snapshot", "hold", "off"]
+"""What stands before the deletion of a volume: a snapshot, a container that refers to it as well, nothing."""
+
 T = TypeVar("T")
 
 _PREFIX = "backupd."
 _ADDRESS = "backupd.volume."
 _RESERVED = ("helper", "instance", "run", "stand-in", "test")
 _REFUSED = ("pre", "post")
-_LATER = ("pre-timeout", "group", "guard", "drill")
+_LATER = ("pre-timeout", "group", "drill")
 _NOBODY = "no label and no rule says backupd.enable=true"
 
 
@@ -35,6 +38,7 @@ class Policy:
     quiesce: Quiesce
     exclude: tuple[str, ...]
     retention: Retention
+    guard: Guard = "snapshot"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Rule:
     quiesce: Quiesce | None = None
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +238,12 @@ def _quiesce(value: str) -> str:
     raise ConfigError(f'"{value}" is neither pause nor none')
 
 
+def _guard(value: str) -> str:
+    if value in get_args(Guard):
+        return value
+    raise ConfigError(f'"{value}" is neither snapshot, hold nor off')
+
+
 def _patterns(value: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
 
@@ -242,6 +253,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "retention": Retention.parse,
     "quiesce": _quiesce,
     "exclude": _patterns,
+    "guard": _guard,
 }
 
 LABEL_KEYS = ("enable", *_READERS)

@@ -72,7 +72,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        instance = settings.instance or _instance(settings.state_dir)
+        instance = instance_name(settings)
         _put_right(instance, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
@@ -134,6 +134,11 @@ def _tell_retry(retry: Retry) -> None:
         seconds=round(retry.wait_seconds, 3),
         error=retry.error.message,
     )
+
+
+def instance_name(settings: Settings) -> str:
+    """The name of this installation."""
+    return settings.instance or _instance(settings.state_dir)
 
 
 def _instance(state_dir: Path) -> str:

@@ -191,6 +191,34 @@ def _prune(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _passed_on(command: argparse.ArgumentParser) -> None:
+    # Never parsed here but for the help: see `guarded`.
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="…", help="as docker takes them")
+
+
+def _guard(command: argparse.ArgumentParser) -> None:
+    command.add_argument("verb", choices=["preflight"], metavar="preflight", help="save them, read that back")
+    command.add_argument("volumes", nargs="+", metavar="VOLUME", help="volumes that are about to be removed")
+    _json(command)
+
+
+def _hold(command: argparse.ArgumentParser) -> None:
+    change = command.add_mutually_exclusive_group()
+    change.add_argument("--off", action="store_true", help="let go of all, until --on")
+    change.add_argument("--on", action="store_true", help="let the daemon hold again what was released")
+    _json(command)
+
+
+def _release(command: argparse.ArgumentParser) -> None:
+    command.add_argument("volume", metavar="VOLUME", help="volume to save and let go of")
+    command.add_argument(
+        "--no-backup",
+        action="store_true",
+        help="let go without a snapshot: what the volume holds now can then be deleted for good",
+    )
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -257,6 +285,31 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget --snapshot 20261123T0200\n"
         "backupd forget shop_uploads --accept-collapse",
         _forget,
+    ),
+    "compose": (
+        "docker compose, which saves the volumes of a project before it removes them",
+        "backupd compose up -d\nbackupd compose down -v\nbackupd compose down -v --force-without-backup",
+        _passed_on,
+    ),
+    "docker": (
+        "docker, which saves volumes before it removes them",
+        "backupd docker volume rm shop_postgres_data\nbackupd docker system prune --volumes",
+        _passed_on,
+    ),
+    "hold": (
+        "list the volumes that a container holds against deletion, or let go of all",
+        "backupd hold\nbackupd hold --off",
+        _hold,
+    ),
+    "release": (
+        "take a last snapshot of a held volume and let it go",
+        "backupd release shop_postgres_data\nbackupd release shop_uploads --no-backup",
+        _release,
+    ),
+    "guard": (
+        "save volumes that somebody is about to remove, and say of each whether it may go",
+        "backupd guard preflight shop_postgres_data --json",
+        _guard,
     ),
     "prune": (
         "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",

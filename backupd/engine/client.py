@@ -92,6 +92,14 @@ class Engine:
             names = [volume["Name"] for volume in self.api.volumes()["Volumes"] or ()]
         raise not_found(name, names)
 
+    def created(self, name: str) -> str:
+        """When the volume was made, in the engine's words; `VolumeNotFound` if there is none."""
+        with door(f"inspect volume {name}"):
+            try:
+                return str(self.api.inspect_volume(name).get("CreatedAt"))
+            except NotFound:
+                raise not_found(name, ()) from None
+
     def create_volume(self, volume: Volume) -> None:
         """Make the volume with its driver, options and labels; `VolumeInUse` if the name is taken."""
         try:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from backupd.protection import Quiesce
+from backupd.protection import Guard, Quiesce
 from backupd.retention import Retention
 from backupd.settings.values import (
     Cron,
@@ -74,6 +74,7 @@ class DefaultSettings(Section):
     retention: RetentionText = Retention.parse("last=3 daily=7 weekly=4 monthly=12")
     quiesce: Quiesce = "pause"
     exclude: Patterns = ()
+    guard: Guard = "snapshot"
 
 
 class RuleSettings(Section):
@@ -85,6 +86,7 @@ class RuleSettings(Section):
     retention: RetentionText | None = None
     quiesce: Quiesce | None = None
     exclude: Patterns | None = None
+    guard: Guard | None = None
 
 
 class ForgetSettings(Section):

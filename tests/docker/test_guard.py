@@ -1,0 +1,188 @@
+"""`backupd compose` and `backupd docker` with real compose: nothing protected goes unsaved."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from docker.errors import NotFound
+
+from backupd.engine.client import Engine
+from tests.docker.program import PATIENCE_SECONDS, Program
+from tests.docker.stack import PROTECTED, Stack, stack_of
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def program(engine: Engine, tmp_path: Path) -> Iterator[Program]:
+    """A program with a repository."""
+    made = Program(engine, tmp_path)
+    made.run("init")
+    yield made
+    assert made.helpers() == []
+
+
+@pytest.fixture
+def stack(program: Program) -> Iterator[Stack]:
+    """A project with a database that runs, its volume protected."""
+    with stack_of(program) as made:
+        made.up()
+        yield made
+
+
+def test_down_v_saves_the_stopped_database_first_and_every_row_comes_back(stack: Stack) -> None:
+    """The snapshot is of a database that was shut down; what the command prints at the end brings it back."""
+    stack.write_rows(500)
+    before = stack.rows()
+    said = stack.guarded("down", "-v")
+    assert stack.volumes() == set()
+    assert f"NOT SAVED:   {stack.files}" in said
+    [snapshot] = stack.snapshots()
+    assert snapshot["consistency"] == "clean-stop"
+    assert f"{stack.data}: snapshot {snapshot['snapshot']}, read back whole" in said
+    assert f"backupd restore --project {stack.name}" in said
+
+    stack.backupd("restore", "--project", stack.name)
+    stack.up()
+    assert stack.rows() == before
+
+
+def test_down_v_of_one_service_saves_what_the_others_use_too(stack: Stack) -> None:
+    """Compose tries to remove every volume; one that stays in use is saved all the same, and stays."""
+    stack.write_rows(20)
+    said = stack.guarded("down", "-v", "app")
+    assert stack.volumes() == {stack.data}
+    assert f"volume {stack.data} is still there" in said
+    assert [each["consistency"] for each in stack.snapshots()] == ["crash-consistent"]
+    assert stack.running() == {"db"}
+
+
+def test_a_storage_that_is_away_keeps_everything_as_it_was(stack: Stack) -> None:
+    """G1: exit 1 with the reason and the way out, before anything is stopped."""
+    storage = stack.program.directory / "storage"
+    storage.rename(storage.with_name("away"))
+    said = stack.guarded("down", "-v", code=1)
+    assert "backupd: nothing was removed: " in said
+    assert "backupd init" in said
+    assert "--force-without-backup" in said
+    assert stack.volumes() == {stack.data, stack.files}
+    assert stack.running() == {"db", "app"}
+
+
+def test_a_backup_that_fails_lets_run_again_what_ran(stack: Stack) -> None:
+    """G1: the services were stopped for it; those that ran run again, and one that was stopped does not."""
+    stack.write_rows(5)
+    stack.compose("stop", "app")
+    chunks = stack.program.directory / "storage" / "snapshots"
+    chunks.write_text("not a directory", encoding="utf-8")
+    said = stack.guarded("down", "-v", code=1)
+    assert f"volume {stack.data} could not be saved" in said
+    assert "running again:" in said
+    assert stack.volumes() == {stack.data, stack.files}
+    assert stack.running() == {"db"}
+
+
+def test_force_without_backup_says_what_it_means_and_does_it(stack: Stack) -> None:
+    """The override works without a storage, and names what is lost."""
+    storage = stack.program.directory / "storage"
+    storage.rename(storage.with_name("away"))
+    said = stack.guarded("down", "-v", "--force-without-backup")
+    assert f"what {stack.data} hold since their last snapshot is lost for good" in said
+    assert stack.volumes() == set()
+
+
+def test_what_takes_no_volume_is_docker_itself(stack: Stack) -> None:
+    """Output, exit code and words pass unchanged, also where backupd has no settings to go by."""
+    unusable = {"BACKUPD_CONFIG": "/nonexistent"}
+    assert "db" in stack.guarded("ps", "--services", extra=unusable)
+    stack.guarded("exec", "-T", "db", "sh", "-c", "exit 7", code=7)
+    stack.guarded("down", code=0)
+    assert stack.volumes() == {stack.data, stack.files}
+    assert stack.snapshots() == []
+
+
+def test_two_at_once_save_once_and_remove_once(stack: Stack) -> None:
+    """One waits for the other's snapshot; whatever the order, the volume is saved and then gone."""
+    stack.write_rows(50)
+    both = [stack.begin("down", "-v") for _ in range(2)]
+    said = [process.communicate(timeout=4 * PATIENCE_SECONDS)[0].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    stack.guarded("down", "-v")  # where one of them read the volume while the other removed it
+    assert stack.volumes() == set()
+    assert stack.snapshots()
+    stack.backupd("restore", "--project", stack.name)
+    stack.up()
+    assert stack.rows() == "50|1275"
+
+
+def test_an_interrupt_leaves_everything_and_starts_what_ran(stack: Stack) -> None:
+    """Ctrl-C while the snapshot is being taken: exit 130, volume there, services running."""
+    stack.sql("create table big as select repeat(md5(n::text), 50) from generate_series(1, 20000) n")
+    process = stack.begin("down", "-v")
+    helper = stack.program.catch_helper()
+    process.send_signal(signal.SIGINT)
+    with suppress(NotFound):
+        stack.program.let_go(helper)
+    said = process.communicate(timeout=4 * PATIENCE_SECONDS)[0].decode()
+    assert process.returncode == 130, said
+    assert stack.volumes() == {stack.data, stack.files}
+    assert stack.running() == {"db", "app"}
+
+
+def test_a_volume_that_docker_removes_is_saved_first(stack: Stack) -> None:
+    """`docker volume rm`, with the project's containers gone."""
+    stack.write_rows(5)
+    stack.compose("down")
+    said = stack.backupd("docker", "volume", "rm", stack.data, stack.files)
+    assert stack.volumes() == set()
+    assert f"backupd restore --project {stack.name}" in said
+    assert len(stack.snapshots()) == 1
+
+
+def test_a_project_that_is_known_by_its_labels_only(stack: Stack, tmp_path: Path) -> None:
+    """`-p` without a compose file, in an empty directory: what the engine has of the project is saved."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = subprocess.run(
+        stack.program.command("compose", "-p", stack.name, "down", "-v"),
+        cwd=empty,
+        env=stack.environment,
+        capture_output=True,
+        timeout=4 * PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert stack.volumes() == set()
+    assert len(stack.snapshots()) == 1
+
+
+def test_another_engine_is_refused(stack: Stack) -> None:
+    """Docker is told to talk to an engine that backupd does not watch: nothing is removed anywhere."""
+    said = stack.backupd("docker", "-H", "unix:///nonexistent.sock", "volume", "rm", stack.data, code=1)
+    assert "docker cannot reach its engine" in said
+    assert stack.volumes() == {stack.data, stack.files}
+
+
+def test_labels_that_make_no_sense_are_no_permission(program: Program) -> None:
+    """A volume of which nobody can tell whether it is protected does not go."""
+    with stack_of(program, data='backupd.enable: "ture"') as stack:
+        stack.compose("create")
+        said = stack.guarded("down", "-v", code=1)
+        assert '"ture" is neither true nor false' in said
+        assert stack.has(stack.data)
+        stack.guarded("down", "-v", "--force-without-backup")
+        assert not stack.has(stack.data)
+
+
+def test_a_volume_with_the_guard_off_goes_unsaved_and_is_named(program: Program) -> None:
+    """`backupd.guard=off`: protected by schedule, let go without a snapshot."""
+    with stack_of(program, data=PROTECTED + ', backupd.guard: "off"') as stack:
+        stack.compose("create")
+        said = stack.guarded("down", "-v")
+        assert f"NOT SAVED:   {stack.data} (backupd.guard is off" in said
+        assert stack.volumes() == set()
+        assert stack.snapshots() == []
