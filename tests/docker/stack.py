@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from backupd.volume import COMPOSE_PROJECT
@@ -118,10 +117,10 @@ class Stack:
         """Whether there is a volume of that name."""
         return any(each["Name"] == volume for each in self.program.engine.api.volumes()["Volumes"] or ())
 
-    def snapshots(self) -> list[dict[str, Any]]:
-        """The database's snapshots."""
+    def snapshots(self, volume: str | None = None) -> list[dict[str, Any]]:
+        """The snapshots of the database's volume, or of another."""
         found = json.loads(self.program.run("snapshots", "--json").stdout)
-        return [each for each in found if each["volume"]["name"] == self.data]
+        return [each for each in found if each["volume"]["name"] == (volume or self.data)]
 
     def remove(self) -> None:
         """Leave nothing of it."""
@@ -160,9 +159,3 @@ def _run(command: list[str], environment: Mapping[str, str], code: int) -> str:
     assert done.returncode == code, text
     assert "Traceback" not in text
     return text
-
-
-def write(path: Path, text: str) -> Path:
-    """A file with that text."""
-    path.write_text(text, encoding="utf-8")
-    return path

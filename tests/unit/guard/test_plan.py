@@ -1,4 +1,4 @@
-"""What becomes of each volume that may go: saved, named as not saved, or kept; from one look at the engine."""
+"""What becomes of each volume that may go: saved, named as not saved, or kept; all from one look."""
 
 from __future__ import annotations
 
