@@ -81,7 +81,7 @@ class Guarded:
         with ExitStack() as undo:
             if self._command.services is not None and before:
                 undo.callback(self._revive, before)
-                self._docker.stop()
+                self._stop()
             self._check_cancelled()
             ready = preflight(self._settings, context, self._say, self._cancel)
             verdicts = ready(item.protection for item in self.plan.of("save"))
@@ -96,6 +96,14 @@ class Guarded:
         for verdict in verdicts.values():
             self._say(f"  {verdict.volume}: {_told(verdict)}")
         return verdicts
+
+    def _stop(self) -> None:
+        """Stop the services; that containers vanish meanwhile, since somebody else takes it down, is fine."""
+        try:
+            self._docker.stop()
+        except BackupdError:
+            if self._command.services != ("--",) or (self.project and alive(self._engine, self.project.name)):
+                raise
 
     def run(self) -> int:
         """Let go of what is held, and run the command; its exit code."""

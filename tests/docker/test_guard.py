@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +14,30 @@ import pytest
 from docker.errors import APIError
 
 from backupd.engine.client import Engine
+from backupd.guard.argv import docker
 from tests.docker.program import PATIENCE_SECONDS, Program
 from tests.docker.stack import PROTECTED, Stack, stack_of
 
 pytestmark = pytest.mark.docker
+
+_SPELLINGS = (
+    "-v",
+    "--volumes",
+    "--volume",
+    "-v=true",
+    "-v=false",
+    "--volumes=F",
+    "--volumes=1",
+    "-vt 1",
+    "-vt1",
+    "-t 1 -v",
+    "-t1",
+    "app -v",
+    "-v app",
+    "-- app",
+    "--remove-orphans --volumes=T -t=1",
+)
+_INSIDE = 'mount --bind "$1" /etc/hostname && shift && exec "$@"'
 
 
 @pytest.fixture
@@ -81,7 +102,7 @@ def test_a_storage_that_is_away_keeps_everything_as_it_was(light: Stack) -> None
     assert "backupd init" in said
     assert "--force-without-backup" in said
     assert "Stopping" not in said
-    assert light.volumes() == {light.files}
+    assert light.volumes() == {light.data, light.files}
     assert light.running() == {"app"}
 
 
@@ -111,7 +132,7 @@ def test_what_takes_no_volume_is_docker_itself(light: Stack) -> None:
     assert "app" in light.guarded("ps", "--services", extra=unusable)
     light.guarded("exec", "-T", "app", "sh", "-c", "exit 7", code=7)
     light.guarded("down")
-    assert light.volumes() == {light.files}
+    assert light.volumes() == {light.data, light.files}
     assert light.snapshots(light.files) == []
 
 
@@ -120,7 +141,8 @@ def test_two_at_once_save_once_and_remove_once(stack: Stack) -> None:
     stack.write_rows(50)
     both = [stack.begin("down", "-v") for _ in range(2)]
     said = [process.communicate(timeout=4 * PATIENCE_SECONDS)[0].decode() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    # Compose itself may fail at what the other has just removed; it is never both.
+    assert 0 in [process.returncode for process in both], said
     stack.guarded("down", "-v")  # where one of them read the volume while the other removed it
     assert stack.volumes() == set()
     assert stack.snapshots()
@@ -133,10 +155,14 @@ def test_an_interrupt_leaves_everything_and_starts_what_ran(stack: Stack) -> Non
     """Ctrl-C while the snapshot is being taken: exit 130, volume there, services running."""
     stack.sql("create table big as select repeat(md5(n::text), 50) from generate_series(1, 20000) n")
     process = stack.begin("down", "-v")
-    helper = stack.program.catch_helper()
-    process.send_signal(signal.SIGINT)
-    with suppress(APIError):  # it has ended
-        stack.program.let_go(helper)
+    try:
+        helper = stack.program.catch_helper()
+        process.send_signal(signal.SIGINT)
+        with suppress(APIError):  # it has ended
+            stack.program.let_go(helper)
+    except BaseException:
+        process.kill()
+        raise
     said = process.communicate(timeout=4 * PATIENCE_SECONDS)[0].decode()
     assert process.returncode == 130, said
     assert stack.volumes() == {stack.data, stack.files}
@@ -147,13 +173,13 @@ def test_a_volume_that_docker_removes_is_saved_first(light: Stack) -> None:
     """`docker volume rm`, with the project's containers gone."""
     light.compose("down")
     said = light.backupd("docker", "volume", "rm", light.files)
-    assert light.volumes() == set()
+    assert light.volumes() == {light.data}
     assert f"backupd restore --project {light.name}" in said
     assert len(light.snapshots(light.files)) == 1
 
 
 def test_a_failing_docker_is_passed_on(light: Stack) -> None:
-    """The real command refuses, since the volume is in use: its words, its exit code, and the volume stays."""
+    """The volume is in use: docker's words, its exit code, and the volume stays."""
     said = light.backupd("docker", "volume", "rm", light.files, code=1)
     assert "volume is in use" in said
     assert f"volume {light.files} is still there" in said
@@ -187,7 +213,7 @@ def test_damage_to_what_was_stored_is_found_before_anything_goes(light: Stack) -
             chunk.write_bytes(b"not what was stored")
     said = light.guarded("down", "-v", code=1)
     assert "nothing was removed" in said
-    assert light.volumes() == {light.files}
+    assert light.volumes() == {light.data, light.files}
 
 
 def test_a_project_that_is_known_by_its_labels_only(light: Stack, tmp_path: Path) -> None:
@@ -214,7 +240,30 @@ def test_another_engine_is_refused(light: Stack) -> None:
         other = "unix:///var/run/docker.sock" if f"unix://{light.program.engine.socket}" == second else second
         said = light.backupd("docker", "-H", other, "volume", "rm", light.files, code=1)
         assert "docker talks to another engine" in said
-    assert light.volumes() == {light.files}
+    assert light.volumes() == {light.data, light.files}
+
+
+def test_a_volume_that_backupd_takes_for_its_own_is_refused(light: Stack) -> None:
+    """I6: right or wrong, what this process believes to keep its own data in does not go, even by force.
+
+    The process sees the mount of a container's own /etc/hostname, as it would inside that container.
+    """
+    container = light.compose("ps", "-q", "app").strip()
+    hostname = light.program.engine.api.inspect_container(container)["HostnamePath"]
+    for words in (["down", "-v"], ["down", "-v", "--force-without-backup"], ["down", "-v", "app"]):
+        command = light.program.command("compose", "-f", str(light.file), *words)
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", _INSIDE, "sh", hostname, *command],
+            env=light.environment,
+            capture_output=True,
+            text=True,
+            timeout=4 * PATIENCE_SECONDS,
+        )
+        assert done.returncode == 1, done.stderr
+        assert "nothing was removed" in done.stderr
+        assert f"volume {light.files} holds backupd's own repository or state" in done.stderr
+    assert light.volumes() == {light.data, light.files}
+    assert light.running() == {"app"}
 
 
 def test_labels_that_make_no_sense_are_no_permission(program: Program) -> None:
@@ -236,3 +285,11 @@ def test_a_volume_with_the_guard_off_goes_unsaved_and_is_named(program: Program)
         assert f"NOT SAVED:   {stack.data} (backupd.guard is off" in said
         assert stack.volumes() == set()
         assert stack.snapshots() == []
+
+
+def test_what_compose_itself_would_remove_is_what_the_words_say(light: Stack) -> None:
+    """Its own dry run is the judge of every spelling."""
+    for words in _SPELLINGS:
+        said = light.compose("--dry-run", "down", *words.split())
+        removes = re.search(rf"Volume {light.files} +Remov", said) is not None
+        assert docker(["compose", "down", *words.split()]).removal.project == removes, (words, said)
