@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from argparse import Namespace
 
+from backupd.cli.guard import saved
 from backupd.cli.output import print_json, say, speak
-from backupd.cli.progress import cancellable
 from backupd.engine.client import Engine
-from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
-from backupd.guard.wrapper import preflight
 from backupd.operations.hold import release
 from backupd.operations.preflight import Verdict
 from backupd.settings import Settings
-from backupd.wiring import assembled, connected, protections
+from backupd.wiring import connected
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -33,10 +30,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
 
 def _saved(engine: Engine, settings: Settings, name: str) -> Verdict:
-    cancel = threading.Event()
-    with assembled(settings, engine, say, cancel) as context, cancellable(cancel):
-        found = [each for each in protections(settings, survey(engine)) if each.volume.name == name]
-        verdict = preflight(settings, context, say, cancel)(found)[name]
+    verdict = saved(settings, engine, [name])[name]
     if not verdict.ok:
         raise BackupdError(
             f"{name} is not released: {verdict.reason}",

@@ -9,7 +9,6 @@ from typing import Literal
 
 from backupd.engine.discovery import Survey, own_volume
 from backupd.guard.removal import Project, Removal
-from backupd.operations.preflight import unsaved
 from backupd.protection import Protection
 from backupd.volume import Container, Volume
 
@@ -79,8 +78,10 @@ def _item(name: str, protection: Protection | None, seen: Survey) -> Item:
         return Item(protection, "own", own_volume(name).message, held, users)
     if protection.errors:
         return Item(protection, "unknown", "; ".join(protection.errors), held, users)
-    if why := unsaved(protection):
-        return Item(protection, "unsaved", why, held, users)
+    if protection.policy is None:
+        return Item(protection, "unsaved", protection.origin, held, users)
+    if protection.policy.guard == "off":
+        return Item(protection, "unsaved", "backupd.guard is off", held, users)
     return Item(protection, "save", protection.origin, held, users)
 
 

@@ -50,13 +50,6 @@ class Verdict:
         }
 
 
-def unsaved(protection: Protection) -> str | None:
-    """Why the guard lets a volume go without a snapshot; None where it does not."""
-    if protection.policy is None:
-        return protection.origin if not protection.errors else None
-    return "backupd.guard is off" if protection.policy.guard == "off" else None
-
-
 class Preflight:
     """Saves volumes that are about to go, one that is asked for twice at once a single time.
 
@@ -78,22 +71,13 @@ class Preflight:
         self._flights: dict[str, Future[Verdict]] = {}
 
     def __call__(self, protections: Iterable[Protection]) -> dict[str, Verdict]:
-        """Save what is to be saved, and say of each volume whether it may go. Returns when all are done."""
+        """Save the volumes, and say of each whether it may go; returns when all are done."""
         found = {each.volume.name: each for each in protections}
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preflight") as pool:
             return dict(zip(found, pool.map(self._judge, found.values()), strict=True))
 
     def _judge(self, protection: Protection) -> Verdict:
         name = protection.volume.name
-        if protection.errors:
-            return Verdict(
-                name,
-                ok=False,
-                reason=f"nobody can tell whether {name} is to be saved: {'; '.join(protection.errors)}",
-                hint="correct its labels or the settings",
-            )
-        if note := unsaved(protection):
-            return Verdict(name, ok=True, note=note)
         while True:
             with self._lock:
                 flight = self._flights.get(name)

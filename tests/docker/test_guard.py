@@ -293,3 +293,27 @@ def test_what_compose_itself_would_remove_is_what_the_words_say(light: Stack) ->
         said = light.compose("--dry-run", "down", *words.split())
         removes = re.search(rf"Volume {light.files} +Remov", said) is not None
         assert docker(["compose", "down", *words.split()]).removal.project == removes, (words, said)
+
+
+def test_signals_are_for_docker_while_it_runs(light: Stack, tmp_path: Path) -> None:
+    """Something unprotected goes, so backupd stays; an interrupt reaches compose, which stops in order."""
+    override = tmp_path / "override.yaml"
+    override.write_text("services: {app: {volumes: [/scratch]}}", encoding="utf-8")
+    light.compose("-f", str(override), "up", "-d", "--no-deps", "app")
+    said: list[str] = []
+    with light.begin("-f", str(override), "up", "-V", "--no-deps", "app") as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                said.append(line.decode())
+                if "Attaching" in said[-1]:
+                    process.send_signal(signal.SIGINT)
+            process.wait(4 * PATIENCE_SECONDS)  # with a code of compose's choice: it has several for this
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            light.compose("-f", str(override), "down", "-v")
+    assert any("NOT SAVED" in line for line in said)
+    assert not any(line.startswith("backupd:") for line in said), said
+    assert any("Stopped" in line for line in said), said
