@@ -219,6 +219,21 @@ def _release(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _gate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=("install", "status", "uninstall", "allow"), help="what to do")
+    command.add_argument("volumes", nargs="*", metavar="VOLUME", help="allow: what may go unsaved, once")
+    for option, default, text in (
+        ("--socket", "/run/docker/plugins/backupd-gate.sock", "where the gate answers"),
+        ("--docker", "/var/run/docker.sock", "where the engine answers"),
+        ("--daemon-json", "/etc/docker/daemon.json", "the engine's settings"),
+        ("--pid-file", "/var/run/docker.pid", "the engine's process id"),
+    ):
+        command.add_argument(
+            option, type=Path, default=Path(default), metavar="PATH", help=f"{text} (default: %(default)s)"
+        )
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -315,5 +330,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
+    ),
+    "gate": (
+        "have the engine ask before it removes a volume, whoever wants that: an authorization plugin",
+        "backupd gate install\nbackupd gate status\nbackupd gate allow shop_cache\nbackupd gate uninstall",
+        _gate,
     ),
 }
