@@ -8,6 +8,7 @@
     │   ├── VolumeNotFound
     │   ├── VolumeInUse
     │   ├── OwnVolume                      backupd's own repository or state
+    │   ├── RoomMissing                    in a volume
     │   ├── HelperFailed                   tar in the helper container
     │   ├── HelperImageUnavailable
     │   └── QuiesceFailed
@@ -25,6 +26,7 @@
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
+    │   ├── ProofFailed                    what was restored is not what was saved
     │   └── StreamRejected                 a tar stream that is cut or malformed
     ├── PartFailed                exit 3   some of several volumes failed
     ├── Locked                    exit 75
@@ -75,6 +77,10 @@ class VolumeInUse(EngineError):
 
 class OwnVolume(EngineError):
     """The volume holds backupd's own repository or state."""
+
+
+class RoomMissing(EngineError):
+    """A volume has too little room for what is to be restored into it."""
 
 
 class HelperFailed(EngineError):
@@ -149,6 +155,10 @@ class ObjectDamaged(IntegrityError):
 
 class StreamRejected(IntegrityError):
     """A tar stream is cut short or malformed."""
+
+
+class ProofFailed(IntegrityError):
+    """What lies in a volume is not what a snapshot holds."""
 
 
 class PartFailed(BackupdError):

@@ -22,6 +22,7 @@ from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
+from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
 from backupd.repository import Repository
 from backupd.settings import Settings
@@ -73,6 +74,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
         instance = instance_name(settings)
+        _finish_restores(settings, engine, journal, say)
         _put_right(instance, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
@@ -82,6 +84,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
+                state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
             )
 
@@ -115,6 +118,11 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -157,6 +165,16 @@ def _instance(state_dir: Path) -> str:
         raise BackupdError(
             f"cannot use {path}: {error.strerror}", hint="look at the state directory"
         ) from error
+
+
+def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Before anybody is woken: a volume whose content is being exchanged must not be used."""
+    left = notes(settings.state_dir)
+    if left:
+        image = found_image(settings, engine, say)
+        instance = settings.instance or _instance(settings.state_dir)
+        for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
+            say(text)
 
 
 def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:

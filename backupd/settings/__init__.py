@@ -23,6 +23,7 @@ from backupd.settings.sections import (
     HelperSettings,
     LogSettings,
     PruneSettings,
+    QuiesceSettings,
     RuleSettings,
     S3Settings,
 )
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
+    quiesce: QuiesceSettings = QuiesceSettings()
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
@@ -111,7 +113,7 @@ class Settings(BaseSettings):
     @property
     def defaults(self) -> Policy:
         """The policy of a volume of which nothing is said."""
-        return Policy(**dict(self.default))
+        return Policy(**dict(self.default), said=frozenset(self.default.model_fields_set))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
