@@ -55,6 +55,7 @@ PIN := uv pip compile -q --universal --python-version 3.11 --generate-hashes --n
 lock: venv ## write requirements/ anew from pyproject.toml
 	@$(BIN)/$(PIN) $(ARGS) pyproject.toml -o requirements/runtime.txt
 	@$(BIN)/$(PIN) $(ARGS) pyproject.toml --group dev -o requirements/dev.txt
+	@$(BIN)/$(PIN) $(ARGS) requirements/build.in -o requirements/build.txt
 	@$(BIN)/$(PIN) $(ARGS) deploy/demo/api/requirements.in -o deploy/demo/api/requirements.txt
 	@$(BIN)/$(PIN) $(ARGS) tests/s3/swift.in -o requirements/swift.txt
 

@@ -20,9 +20,9 @@ from backupd.operations.lock import daemon_lock
 from backupd.operations.prune import due, last_prune, prune
 from backupd.operations.save import save
 from backupd.progress import silent
+from backupd.protection import Policy, Protection
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.volume import Policy, Protection
 from backupd.wiring import (
     assembled,
     connected,

@@ -7,6 +7,8 @@
     │   ├── EngineUnreachable
     │   ├── VolumeNotFound
     │   ├── VolumeInUse
+    │   ├── OwnVolume                      backupd's own repository or state
+    │   ├── RoomMissing                    in a volume
     │   ├── HelperFailed                   tar in the helper container
     │   ├── HelperImageUnavailable
     │   └── QuiesceFailed
@@ -24,6 +26,7 @@
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
+    │   ├── ProofFailed                    what was restored is not what was saved
     │   └── StreamRejected                 a tar stream that is cut or malformed
     ├── PartFailed                exit 3   some of several volumes failed
     ├── Locked                    exit 75
@@ -70,6 +73,14 @@ class VolumeNotFound(EngineError):
 
 class VolumeInUse(EngineError):
     """Containers use the volume, or it holds files, and the operation needs it to be free."""
+
+
+class OwnVolume(EngineError):
+    """The volume holds backupd's own repository or state."""
+
+
+class RoomMissing(EngineError):
+    """A volume has too little room for what is to be restored into it."""
 
 
 class HelperFailed(EngineError):
@@ -144,6 +155,10 @@ class ObjectDamaged(IntegrityError):
 
 class StreamRejected(IntegrityError):
     """A tar stream is cut short or malformed."""
+
+
+class ProofFailed(IntegrityError):
+    """What lies in a volume is not what a snapshot holds."""
 
 
 class PartFailed(BackupdError):

@@ -14,7 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from backupd.cron import Schedule, parse
-from backupd.volume import Policy
+from backupd.protection import Policy
 
 log = structlog.get_logger(__name__)
 

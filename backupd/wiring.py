@@ -15,19 +15,21 @@ import structlog
 from tzlocal import get_localzone
 
 from backupd.engine.client import Engine
-from backupd.engine.discovery import Survey
+from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, QuiesceFailed
 from backupd.operations.context import Context
+from backupd.operations.unfinished import finish, notes
+from backupd.protection import Protection, resolve
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.retry import Retry
-from backupd.volume import Protection, resolve
+from backupd.volume import Volume
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +73,8 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        instance = settings.instance or _instance(settings.state_dir)
+        instance = instance_name(settings)
+        _finish_restores(settings, engine, journal, say)
         _put_right(instance, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
@@ -81,6 +84,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
+                state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
             )
 
@@ -94,10 +98,15 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
-    """What the labels and the settings say of every volume."""
-    return tuple(
-        resolve(volume, seen.users(volume.name), settings.rules, settings.defaults) for volume in seen.volumes
-    )
+    """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
+    return tuple(_protection(settings, seen, volume) for volume in seen.volumes)
+
+
+def _protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    protection = resolve(volume, seen.users(volume.name), settings.rules, settings.defaults)
+    if protection.policy is not None and volume.name in seen.own_volumes:
+        return replace(protection, policy=None, errors=(own_volume(volume.name).message,))
+    return protection
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
@@ -109,6 +118,11 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -130,6 +144,11 @@ def _tell_retry(retry: Retry) -> None:
     )
 
 
+def instance_name(settings: Settings) -> str:
+    """The name of this installation."""
+    return settings.instance or _instance(settings.state_dir)
+
+
 def _instance(state_dir: Path) -> str:
     """The name of this installation, made up once: a host's name may change, or be shared by two."""
     path = state_dir / "instance"
@@ -146,6 +165,16 @@ def _instance(state_dir: Path) -> str:
         raise BackupdError(
             f"cannot use {path}: {error.strerror}", hint="look at the state directory"
         ) from error
+
+
+def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Before anybody is woken: a volume whose content is being exchanged must not be used."""
+    left = notes(settings.state_dir)
+    if left:
+        image = found_image(settings, engine, say)
+        instance = settings.instance or _instance(settings.state_dir)
+        for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
+            say(text)
 
 
 def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:

@@ -16,8 +16,8 @@ from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError, ConfigError, Interrupted, PartFailed, UsageError
 from backupd.operations.context import Context
 from backupd.operations.save import Saved, save
+from backupd.protection import Policy, Protection, resolve
 from backupd.settings import Settings
-from backupd.volume import Policy, Protection, resolve
 from backupd.wiring import assembled, connected, forget_in, protections, renewed
 
 

@@ -17,10 +17,10 @@ from backupd.engine.discovery import survey
 from backupd.errors import BackupdError, Interrupted, PartFailed, UsageError
 from backupd.operations.forget import ForgetPlan, accept_collapse, execute, plan, plan_one
 from backupd.operations.lock import volume_lock
+from backupd.protection import Protection
 from backupd.repository import Repository
 from backupd.retention import Retention
 from backupd.settings import Settings
-from backupd.volume import Protection
 from backupd.wiring import connected, opened, protections, zone
 
 log = structlog.get_logger(__name__)

@@ -124,7 +124,32 @@ def _restore(command: argparse.ArgumentParser) -> None:
     when.add_argument("--at", type=moment, metavar="TIME", help="the newest snapshot not after this time")
     command.add_argument("--host", metavar="H", help="take the snapshots of this host")
     command.add_argument("--to", metavar="NEW", help="restore into a volume of this name instead")
-    command.add_argument("--replace", action="store_true", help="a volume that holds files is emptied first")
+    over = command.add_mutually_exclusive_group()
+    over.add_argument(
+        "--replace",
+        action="store_true",
+        help="in the place of what the volume holds; containers that use it are stopped and started again",
+    )
+    over.add_argument(
+        "--in-place-wipe",
+        action="store_true",
+        help="where there is no room for both: remove the volume's files first",
+    )
+    command.add_argument(
+        "--no-safety-snapshot", action="store_true", help="do not save what the volume holds before it goes"
+    )
+    command.add_argument(
+        "--path",
+        action="append",
+        metavar="P",
+        help="only this file, directory or pattern like 'uploads/**/*.png'; with --output, and repeatable",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="into this new directory of this machine, not into a volume",
+    )
     command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
     _json(command)
@@ -191,6 +216,34 @@ def _prune(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _passed_on(command: argparse.ArgumentParser) -> None:
+    # Never parsed here but for the help: see `guarded`.
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="…", help="as docker takes them")
+
+
+def _guard(command: argparse.ArgumentParser) -> None:
+    command.add_argument("verb", choices=["preflight"], metavar="preflight", help="save them, read that back")
+    command.add_argument("volumes", nargs="+", metavar="VOLUME", help="volumes that are about to be removed")
+    _json(command)
+
+
+def _hold(command: argparse.ArgumentParser) -> None:
+    change = command.add_mutually_exclusive_group()
+    change.add_argument("--off", action="store_true", help="let go of all, until --on")
+    change.add_argument("--on", action="store_true", help="let the daemon hold again what was released")
+    _json(command)
+
+
+def _release(command: argparse.ArgumentParser) -> None:
+    command.add_argument("volume", metavar="VOLUME", help="volume to save and let go of")
+    command.add_argument(
+        "--no-backup",
+        action="store_true",
+        help="let go without a snapshot: what the volume holds now can then be deleted for good",
+    )
+    _json(command)
+
+
 def _gate(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=("install", "status", "uninstall", "allow"), help="what to do")
     command.add_argument("volumes", nargs="*", metavar="VOLUME", help="allow: what may go unsaved, once")
@@ -212,6 +265,10 @@ def _snapshot(command: argparse.ArgumentParser) -> None:
 
 def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    _json(command)
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -250,6 +307,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd restore shop_postgres_data\n"
         "backupd restore shop_postgres_data --to look_at_it --at '2026-11-23 14:30'\n"
         "backupd restore shop_postgres_data --replace --dry-run\n"
+        "backupd restore shop_uploads --path 'avatars/*.png' --output /tmp/avatars\n"
         "backupd restore --project shop --yes",
         _restore,
     ),
@@ -273,6 +331,31 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget shop_uploads --accept-collapse",
         _forget,
     ),
+    "compose": (
+        "docker compose, which saves the volumes of a project before it removes them",
+        "backupd compose up -d\nbackupd compose down -v\nbackupd compose down -v --force-without-backup",
+        _passed_on,
+    ),
+    "docker": (
+        "docker, which saves volumes before it removes them",
+        "backupd docker volume rm shop_postgres_data\nbackupd docker system prune --volumes",
+        _passed_on,
+    ),
+    "hold": (
+        "list the volumes that a container holds against deletion, or let go of all",
+        "backupd hold\nbackupd hold --off",
+        _hold,
+    ),
+    "release": (
+        "take a last snapshot of a held volume and let it go",
+        "backupd release shop_postgres_data\nbackupd release shop_uploads --no-backup",
+        _release,
+    ),
+    "guard": (
+        "save volumes that somebody is about to remove, and say of each whether it may go",
+        "backupd guard preflight shop_postgres_data --json",
+        _guard,
+    ),
     "prune": (
         "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
@@ -282,5 +365,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "have the engine ask before it removes a volume, whoever wants that: an authorization plugin",
         "backupd gate install\nbackupd gate status\nbackupd gate allow shop_cache\nbackupd gate uninstall",
         _gate,
+    ),
+    "doctor": (
+        "look for what is wrong with this set-up, and say how to mend it",
+        "backupd doctor\nbackupd doctor --json",
+        _doctor,
     ),
 }

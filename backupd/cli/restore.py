@@ -10,12 +10,13 @@ from typing import Any
 
 import structlog
 
+from backupd.cli import unpack
 from backupd.cli.output import confirm, print_json, say, speak
 from backupd.cli.progress import cancellable, shown
 from backupd.errors import SnapshotNotFound, UsageError
 from backupd.operations.context import Context
 from backupd.operations.lock import volume_lock
-from backupd.operations.restore import RestorePlan, RestoreResult, execute, plan
+from backupd.operations.restore import Consent, RestorePlan, RestoreResult, execute, plan
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
@@ -28,6 +29,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Put volumes back: all is planned and confirmed before the first one is touched."""
     _check(arguments)
     speak(settings)
+    if arguments.output:
+        return unpack.run(arguments, settings)
     cancel = threading.Event()
     with (
         connected(settings) as engine,
@@ -38,13 +41,14 @@ def run(arguments: Namespace, settings: Settings) -> int:
         for name in sorted(arguments.to or manifest.volume.name for manifest in manifests):
             # A daemon that sees the new volume must not save it half restored.
             locks.enter_context(volume_lock(settings.state_dir, name))
-        plans = [plan(context, m, to=arguments.to, replace_content=arguments.replace) for m in manifests]
+        consent = Consent(arguments.replace, arguments.in_place_wipe, safe=not arguments.no_safety_snapshot)
+        plans = [plan(context, m, to=arguments.to, consent=consent) for m in manifests]
         for each in plans:
             say(str(each))
         if arguments.dry_run:
             _print(arguments, [_plan_as_json(each) for each in plans])
             return 0
-        confirm([each.volume.name for each in plans if not each.empty], yes=arguments.yes)
+        confirm([each.volume.name for each in plans if each.destroys], yes=arguments.yes)
         with cancellable(cancel):
             results = [_execute(context, each, cancel) for each in plans]
     _print(arguments, [_as_json(result) for result in results])
@@ -58,6 +62,11 @@ def _check(arguments: Namespace) -> None:
         raise UsageError(
             "--project restores every volume under its own name, from one moment",
             hint="choose the moment with --at; --snapshot and --to are for a single volume",
+        )
+    if bool(arguments.path) != bool(arguments.output) or (arguments.output and arguments.volume is None):
+        raise UsageError(
+            "--path and --output belong together, with a VOLUME",
+            hint="backupd restore VOLUME --path 'etc/*.conf' --output DIR; all of it: --path .",
         )
 
 
@@ -128,8 +137,9 @@ def _plan_as_json(each: RestorePlan) -> dict[str, Any]:
         "volume": each.volume.name,
         "snapshot": each.manifest.snapshot,
         "host": each.manifest.host,
-        "exists": each.exists,
-        "empty": each.empty,
+        "way": each.way,
+        "stops": each.users,
+        "saves": each.destroys and each.safe,
     }
 
 

@@ -14,9 +14,9 @@ from backupd.cli.output import print_json, print_table, say, speak
 from backupd.cli.words import when
 from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
+from backupd.protection import Protection
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.volume import Protection
 from backupd.wiring import connected, last_success, opened, protections, zone
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import http
 import os
+import re
 import socket
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ class Engine:
     """Release of the kernel that the engine's containers run on."""
     socket: Path | None
     """The unix socket through which the engine is reached, or None."""
+    directory: Path
+    """Where the engine, on its own machine, keeps its volumes."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -47,6 +51,7 @@ class Engine:
         self.id = info.get("ID") or self.name
         self.version = info.get("ServerVersion") or "unknown"
         self.kernel = info.get("KernelVersion") or "unknown"
+        self.directory = Path(info.get("DockerRootDir") or "/var/lib/docker")
 
     @classmethod
     def connect(cls, host: str | None = None) -> Engine:
@@ -81,6 +86,13 @@ class Engine:
             self._closers = [closer, *(other for other in self._closers if other.alive)]
         return client
 
+    def clock(self) -> datetime:
+        """What time it is for the engine."""
+        with door("ask the engine for the time"):
+            said: str = self.api.info()["SystemTime"]
+        # nanoseconds, which no datetime has
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said))
+
     def volume(self, name: str) -> Volume:
         """The volume of exactly that name; `VolumeNotFound` names the nearest others."""
         with door(f"inspect volume {name}"):
@@ -91,6 +103,14 @@ class Engine:
                     pass
             names = [volume["Name"] for volume in self.api.volumes()["Volumes"] or ()]
         raise not_found(name, names)
+
+    def created(self, name: str) -> str:
+        """When the volume was made, in the engine's words; `VolumeNotFound` if there is none."""
+        with door(f"inspect volume {name}"):
+            try:
+                return str(self.api.inspect_volume(name).get("CreatedAt"))
+            except NotFound:
+                raise not_found(name, ()) from None
 
     def create_volume(self, volume: Volume) -> None:
         """Make the volume with its driver, options and labels; `VolumeInUse` if the name is taken."""

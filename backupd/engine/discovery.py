@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from backupd.engine.client import Engine, described, not_found
 from backupd.engine.door import door
-from backupd.engine.labels import HELPER
-from backupd.errors import EngineError
+from backupd.engine.labels import HELPER, HOLD
+from backupd.engine.own import own_container
+from backupd.errors import EngineError, OwnVolume
 from backupd.volume import Container, Mount, Volume
 
 FIRST_RETRY_SECONDS = 0.5
@@ -20,10 +21,16 @@ LAST_RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Survey:
-    """Every volume and every container of an engine at one time; backupd's own helpers are left out."""
+    """Every volume and every container of an engine at one time; backupd's own are left out.
+
+    `own_volumes` are those that this process itself keeps its repository or state in: they are no one's data.
+    `held` are those that a container of backupd's holds.
+    """
 
     volumes: tuple[Volume, ...]
     containers: tuple[Container, ...]
+    own_volumes: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
 
     def volume(self, name: str) -> Volume:
         """The volume of exactly that name; `VolumeNotFound` names the nearest others."""
@@ -31,6 +38,11 @@ class Survey:
             if volume.name == name:
                 return volume
         raise not_found(name, (volume.name for volume in self.volumes))
+
+    def check_not_own(self, name: str) -> None:
+        """`OwnVolume` where the volume is one that backupd itself writes to."""
+        if name in self.own_volumes:
+            raise own_volume(name)
 
     def users(self, name: str) -> tuple[Container, ...]:
         """The containers, running or not, that mount the volume."""
@@ -49,15 +61,29 @@ class VolumeEvent:
     name: str
 
 
+def own_volume(name: str) -> OwnVolume:
+    """What to say of a volume that backupd itself writes to, when somebody wants it saved or replaced."""
+    return OwnVolume(
+        f"volume {name} holds backupd's own repository or state",
+        hint="copy a repository by other means; the state can be made anew",
+    )
+
+
 def survey(engine: Engine) -> Survey:
     """List the volumes and the containers, both sorted by name."""
+    own = own_container(engine)
     with door("list volumes and containers"):
         volumes = [described(answer) for answer in engine.api.volumes()["Volumes"] or ()]
         answers = engine.api.containers(all=True)
-    containers = [_container(answer) for answer in answers if HELPER not in (answer.get("Labels") or {})]
+    held = [answer for answer in answers if _holds(answer)]
+    containers = [_container(answer) for answer in answers if not _holds(answer) and not _helps(answer)]
+    if own is not None:
+        containers = [container for container in containers if container.id != own.id]
     return Survey(
         volumes=tuple(sorted(volumes, key=lambda volume: volume.name)),
         containers=tuple(sorted(containers, key=lambda container: container.name)),
+        own_volumes=own.volumes if own else frozenset(),
+        held=frozenset(answer["Labels"][HOLD] for answer in held),
     )
 
 
@@ -115,11 +141,20 @@ def _closed_on(stop: threading.Event, stream: Any) -> Iterator[None]:
 def _event(answer: Mapping[str, Any]) -> VolumeEvent | None:
     actor = answer.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
-    if HELPER in attributes:
+    if HELPER in attributes or (HOLD in attributes and answer["Action"] == "create"):
         return None
     if answer.get("Type") == "volume":
         return VolumeEvent("volume", answer["Action"], actor.get("ID", ""))
     return VolumeEvent("container", answer["Action"], attributes.get("name", ""))
+
+
+def _helps(answer: Mapping[str, Any]) -> bool:
+    return HELPER in (answer.get("Labels") or {})
+
+
+def _holds(answer: Mapping[str, Any]) -> bool:
+    """Whether it is there for the sake of a volume only; one that has run is somebody's."""
+    return HOLD in (answer.get("Labels") or {}) and answer["State"] == "created"
 
 
 def _container(answer: Mapping[str, Any]) -> Container:

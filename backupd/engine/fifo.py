@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import select
 import shutil
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from docker.errors import NotFound
 from docker.types import Mount
 
 from backupd.engine.attachment import PATIENCE_SECONDS, Check
 from backupd.engine.client import Engine
-from backupd.engine.door import door
 from backupd.engine.mount import existing_volume
+from backupd.engine.own import own_container
 
 MEETING_SECONDS = 10
 """How long a started helper may take to open the FIFO before another transport is used."""
@@ -175,35 +171,14 @@ def _place(engine: Engine, directory: Path) -> Meeting | None:
 
 def _shared(engine: Engine, directory: Path) -> tuple[Mount, str] | None:
     """How a helper mounts `directory`: the mount, and the path below it."""
-    own = _own_container(engine)
+    own = own_container(engine)
     if own is None:
         return Mount(_INSIDE, str(directory), type="bind", read_only=True), "."
-    holding = [mount for mount in own.get("Mounts") or () if directory.is_relative_to(mount["Destination"])]
+    holding = [mount for mount in own.mounts if directory.is_relative_to(mount.destination)]
     if not holding:
         return None
-    mount = max(holding, key=lambda mount: len(mount["Destination"]))
-    below = str(directory.relative_to(mount["Destination"]))
-    if mount["Type"] == "volume":
-        return existing_volume(engine, mount["Name"], _INSIDE, read_only=True), below
-    if mount["Type"] == "bind":
-        return Mount(_INSIDE, str(Path(mount["Source"], below)), type="bind", read_only=True), "."
-    return None
-
-
-def _own_container(engine: Engine) -> Mapping[str, Any] | None:
-    """The engine's answer about the container this process runs in; None if it is in none of its."""
-    for name in _possible_containers():
-        with door("look for backupd's own container"), suppress(NotFound):
-            answer: Mapping[str, Any] = engine.api.inspect_container(name)
-            if answer["Config"]["Hostname"] == socket.gethostname() or answer["Id"] == name:
-                return answer
-    return None
-
-
-def _possible_containers() -> Iterator[str]:
-    """The engine mounts files of a container's own directory into it; the host name often is its short id."""
-    with suppress(OSError):
-        mounts = Path("/proc/self/mountinfo").read_text()
-        yield from dict.fromkeys(re.findall(r"/containers/([0-9a-f]{64})/", mounts))
-    if re.fullmatch(r"[0-9a-f]{12}", socket.gethostname()):
-        yield socket.gethostname()
+    mount = max(holding, key=lambda mount: len(mount.destination))
+    below = str(directory.relative_to(mount.destination))
+    if mount.kind == "volume":
+        return existing_volume(engine, mount.source, _INSIDE, read_only=True), below
+    return Mount(_INSIDE, str(Path(mount.source, below)), type="bind", read_only=True), "."

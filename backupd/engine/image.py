@@ -19,6 +19,7 @@ from docker.errors import NotFound
 from backupd.engine.client import Engine
 from backupd.engine.container import Task, run_to_end
 from backupd.engine.door import door
+from backupd.engine.own import own_container
 from backupd.errors import EngineError, EngineUnreachable, HelperImageUnavailable
 
 PLAIN = "alpine:3.22"
@@ -50,7 +51,8 @@ def helper_image(
     instance: str,
     memory: Path | None = None,
 ) -> HelperImage:
-    """The image to use: the configured one, or Alpine with GNU tar built on the engine, or plain Alpine.
+    """The image to use: the configured one; else the first to be had of Alpine with GNU tar, built on the
+    engine, backupd's own, where it runs in a container, and plain Alpine.
 
     `say` is told what takes long and what went wrong on the way. Cheap once the image is there, so ask before
     each run: images get pruned. `memory` is a directory where it is kept which tar an image has: to find out
@@ -66,6 +68,9 @@ def helper_image(
         return _described(engine, built, instance, memory)
     except HelperImageUnavailable as error:
         reasons.append(error.message)
+    if own := own_container(engine):
+        say("helpers are made of backupd's own image")
+        return _described(engine, own.image, instance, memory)
     try:
         _fetch(engine, PLAIN, say)
         return _described(engine, PLAIN, instance, memory)
@@ -108,6 +113,8 @@ def _build(engine: Engine, tag: str, say: Callable[[str], None]) -> None:
             )
             _follow(progress, f"build the helper image {tag}")
     except EngineError as error:
+        if _present(engine, tag):
+            return  # another process has built it meanwhile
         say(error.message)
         raise _unavailable(error.message, tag) from error
 

@@ -42,6 +42,7 @@ def backup(
     started = datetime.now(UTC)
     seen = survey(context.engine)
     volume, users = seen.volume(name), seen.users(name)
+    seen.check_not_own(name)
     snapshot = new_id(started)
     parent = context.repository.latest_id(context.host, name)
     kept, redacted, concealed = _withheld(volume, encrypted=context.repository.encrypted)

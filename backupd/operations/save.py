@@ -19,8 +19,8 @@ from backupd.operations.context import Context
 from backupd.operations.forget import execute, plan
 from backupd.operations.lock import volume_lock
 from backupd.progress import Progress
+from backupd.protection import Policy
 from backupd.snapshot import Manifest
-from backupd.volume import Policy
 
 log = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backupd.errors import ConfigError
+from backupd.protection import Policy, Rule
 from backupd.repository.keys import Keys
 from backupd.settings.sections import (
     DefaultSettings,
@@ -22,11 +23,11 @@ from backupd.settings.sections import (
     HelperSettings,
     LogSettings,
     PruneSettings,
+    QuiesceSettings,
     RuleSettings,
     S3Settings,
 )
 from backupd.settings.values import Name, Text, Zone
-from backupd.volume import Policy, Rule
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
+    quiesce: QuiesceSettings = QuiesceSettings()
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
@@ -111,7 +113,7 @@ class Settings(BaseSettings):
     @property
     def defaults(self) -> Policy:
         """The policy of a volume of which nothing is said."""
-        return Policy(**dict(self.default))
+        return Policy(**dict(self.default), said=frozenset(self.default.model_fields_set))
 
     @property
     def rules(self) -> tuple[Rule, ...]:

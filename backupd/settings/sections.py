@@ -8,8 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from backupd.protection import Guard
 from backupd.retention import Retention
 from backupd.settings.values import (
+    Command,
     Cron,
     CronOrNever,
     Duration,
@@ -17,12 +19,13 @@ from backupd.settings.values import (
     Patterns,
     Recipients,
     RetentionText,
+    Seconds,
     StorageClass,
     Text,
     lower,
 )
 from backupd.storage.s3options import CONNECTIONS, S3Options
-from backupd.volume import Quiesce
+from backupd.treatment import Mode
 
 
 class Section(BaseModel):
@@ -72,8 +75,9 @@ class DefaultSettings(Section):
 
     schedule: Cron = "@daily"
     retention: RetentionText = Retention.parse("last=3 daily=7 weekly=4 monthly=12")
-    quiesce: Quiesce = "pause"
+    quiesce: Mode = "pause"
     exclude: Patterns = ()
+    guard: Guard = "snapshot"
 
 
 class RuleSettings(Section):
@@ -83,8 +87,21 @@ class RuleSettings(Section):
     enable: bool | None = None
     schedule: Cron | None = None
     retention: RetentionText | None = None
-    quiesce: Quiesce | None = None
+    quiesce: Mode | None = None
     exclude: Patterns | None = None
+    guard: Guard | None = None
+    pre: Command | None = None
+    pre_user: Text | None = None
+    pre_timeout: Seconds | None = None
+    post: Command | None = None
+    post_user: Text | None = None
+    post_timeout: Seconds | None = None
+
+
+class QuiesceSettings(Section):
+    """How long a backup may keep an application from its work, hooks and all."""
+
+    limit: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=10)
 
 
 class ForgetSettings(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, TypeVar
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints
 
-from backupd import cron
+from backupd import cron, duration, treatment
 from backupd.errors import ConfigError
 from backupd.retention import Retention
 
@@ -85,22 +85,28 @@ def lower(value: object) -> object:
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"([0-9]{1,6})\s*([smhd])", value.strip().lower())
-    if match is None:
-        raise ValueError('should be a number and a unit, such as "90s", "30m", "24h" or "7d"')
-    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+    return _read(duration.parse, value)
+
+
+def _seconds(value: object) -> object:
+    return float(value.total_seconds()) if isinstance(value := _duration(value), timedelta) else value
+
+
+def _command(value: object) -> object:
+    return _read(treatment.command, json.dumps(value) if isinstance(value, list) else str(value))
 
 
 def _schedule_or_never(value: str) -> str | None:
     return None if value.strip().lower() in ("", "never") else _schedule(value)
 
 
-_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Cron = Annotated[str, AfterValidator(_schedule)]
 CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Patterns = Annotated[tuple[Text, ...], BeforeValidator(_patterns)]
 Endpoint = Annotated[Text, AfterValidator(_endpoint)]

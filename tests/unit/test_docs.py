@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backupd import volume
+from backupd import protection
 from backupd.cli.parser import build_parser
 from backupd.settings import Settings
 
@@ -44,8 +44,9 @@ def test_a_command_in_the_readme_is_understood(command: str) -> None:
 
 def test_the_readmes_labels_are_those_that_exist() -> None:
     """Both ways."""
-    documented = set(re.findall(r"^\| `backupd\.([a-z]+)` \|", README, re.MULTILINE))
-    assert documented == set(volume.LABEL_KEYS)
+    rows = "\n".join(re.findall(r"^\| (`backupd\.[^|]*) \|", README, re.MULTILINE))
+    documented = set(re.findall(r"`backupd\.([a-z-]+)`", rows))
+    assert documented == set(protection.LABEL_KEYS)
 
 
 def test_variables_in_the_documents_exist() -> None:

@@ -11,9 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from backupd import cron
+from backupd.protection import Policy
 from backupd.retention import Retention
 from backupd.scheduler import Scheduler, missed
-from backupd.volume import Policy
 
 PATIENCE_SECONDS = 20
 SECONDLY = "* * * * * *"
