@@ -23,20 +23,26 @@ RESCUE = Path(__file__).parents[3] / "deploy" / "gate-rescue.sh"
 class GateProcess:
     """`backupd-gate` on a socket where the engine looks for it."""
 
-    def __init__(self, engine: OwnEngine, daemon: Path, config: Path | None = None) -> None:
+    def __init__(self, engine: OwnEngine, directory: Path) -> None:
         self.engine = engine
         self.socket = engine.plugins / f"{PLUGIN}.sock"
-        self._command = [
-            *(sys.executable, "-m", "backupd.gate", "--socket", str(self.socket), "--daemon", str(daemon)),
-            *("--docker", str(engine.socket), *(("--config", str(config)) if config else ())),
-        ]
+        self.directory = directory
+        """Where the daemon's socket and the settings are, from the next start on."""
         self.lines: list[dict[str, Any]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE)
+        self.lines = []
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "backupd.gate", "--socket", str(self.socket)),
+                *("--daemon", str(self.directory / "state" / "backupd.sock")),
+                *("--docker", str(self.engine.socket), "--config", str(self.directory / "config.toml")),
+            ],
+            stderr=subprocess.PIPE,
+        )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
         wait_until(self.answers)
@@ -107,9 +113,9 @@ def rescue(engine: OwnEngine) -> str:
 
 
 @contextmanager
-def gated(engine: OwnEngine, daemon: Path, config: Path | None = None) -> Iterator[GateProcess]:
+def gated(engine: OwnEngine, directory: Path) -> Iterator[GateProcess]:
     """The gate installed before the engine, and taken away afterwards whatever has become of it."""
-    gate = GateProcess(engine, daemon, config)
+    gate = GateProcess(engine, directory)
     try:
         gate.start()
         gate_command(engine, "install")

@@ -30,7 +30,7 @@ def engine(own_engine: OwnEngine) -> Iterator[OwnEngine]:
 @pytest.fixture
 def gate(engine: OwnEngine, tmp_path: Path) -> Iterator[GateProcess]:
     """A gate that answers and is not installed."""
-    process = GateProcess(engine, tmp_path / "away.sock")
+    process = GateProcess(engine, tmp_path)
     try:
         process.start()
         yield process
@@ -90,7 +90,7 @@ def test_settings_that_are_no_json_are_refused(engine: OwnEngine, gate: GateProc
 
 def test_a_shell_is_enough_when_the_gate_has_died(engine: OwnEngine, tmp_path: Path) -> None:
     """With no gate to ask, the engine answers nobody; the rescue needs no program, and its settings stay."""
-    with gated(engine, tmp_path / "away.sock") as gate:
+    with gated(engine, tmp_path) as gate:
         gate.kill()
         assert "the gate is out of" in rescue(engine)
         engine.wait_until(lambda: engine.docker("ps", code=None).returncode == 0)
@@ -103,7 +103,7 @@ def test_a_shell_is_enough_when_the_gate_has_died(engine: OwnEngine, tmp_path: P
 
 def test_a_shell_is_enough_when_the_engine_does_not_start(engine: OwnEngine, tmp_path: Path) -> None:
     """A dead gate keeps an engine from starting; after the rescue it starts."""
-    with gated(engine, tmp_path / "away.sock") as gate:
+    with gated(engine, tmp_path) as gate:
         engine.stop()
         gate.kill()
         rescue(engine)
