@@ -26,6 +26,7 @@
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
     │   └── StreamRejected                 a tar stream that is cut or malformed
+    ├── DaemonUnreachable                  no daemon answers on the socket of the state directory
     ├── PartFailed                exit 3   some of several volumes failed
     ├── Locked                    exit 75
     └── Interrupted               exit 130
@@ -149,6 +150,10 @@ class ObjectDamaged(IntegrityError):
 
 class StreamRejected(IntegrityError):
     """A tar stream is cut short or malformed."""
+
+
+class DaemonUnreachable(BackupdError):
+    """No daemon answers on the socket of the state directory."""
 
 
 class PartFailed(BackupdError):

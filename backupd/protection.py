@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from backupd import cron
 from backupd.errors import ConfigError
@@ -39,6 +40,7 @@ class Policy:
     exclude: tuple[str, ...]
     retention: Retention
     guard: Guard = "snapshot"
+    ping: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Rule:
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
     guard: Guard | None = None
+    ping: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ class _Claim:
     owner: str
 
     def __str__(self) -> str:
-        return f"{self.label}={self.value} on {self.owner}"
+        # Whoever has the address of a ping can send one.
+        value = "…" if self.key == "ping" else self.value
+        return f"{self.label}={value} on {self.owner}"
 
 
 def _claims(volume: Volume, users: Iterable[Container]) -> Iterator[_Claim]:
@@ -244,6 +249,17 @@ def _guard(value: str) -> str:
     raise ConfigError(f'"{value}" is neither snapshot, hold nor off')
 
 
+def http_address(value: str) -> str:
+    """The address, if it is one of http or https; `ConfigError`, which does not repeat it."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise ConfigError("no address that begins with https:// or http://")
+
+
 def _patterns(value: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
 
@@ -254,6 +270,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "quiesce": _quiesce,
     "exclude": _patterns,
     "guard": _guard,
+    "ping": http_address,
 }
 
 LABEL_KEYS = ("enable", *_READERS)

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
 from tzlocal import get_localzone
 
+from backupd.cron import Schedule, parse
 from backupd.engine.client import Engine
 from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
-from backupd.errors import BackupdError, QuiesceFailed
+from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.health import Watched
 from backupd.operations.context import Context
 from backupd.protection import Protection, resolve
+from backupd.rate import Rate
 from backupd.repository import Repository
 from backupd.settings import Settings
+from backupd.storage.base import Storage
 from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
+from backupd.storage.paced import PacedStorage
 from backupd.storage.retry import Retry
 from backupd.volume import Volume
 
@@ -39,7 +45,14 @@ Say = Callable[[str], None]
 def connected(settings: Settings) -> Iterator[Engine]:
     """The engine of the settings, for as long as the context."""
     with closing(Engine.connect(settings.docker_host)) as engine:
+        limit(settings, engine)
         yield engine
+
+
+def limit(settings: Settings, engine: Engine) -> None:
+    """Let helpers take no more than the settings say."""
+    engine.limits = settings.helper.limits
+    engine.reading = _rate("read", settings.limits.read) if settings.limits.read else None
 
 
 @contextmanager
@@ -54,7 +67,7 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
         ) as storage,
         closing(
             Repository.open(
-                storage,
+                _paced(storage, settings.limits.upload, cancel),
                 settings.keys,
                 remote=not isinstance(storage, LocalStorage),
                 caches=settings.state_dir / "cache",
@@ -73,7 +86,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
         instance = instance_name(settings)
-        _put_right(instance, engine, journal, say)
+        put_right(instance, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
                 engine=engine,
@@ -106,15 +119,46 @@ def _protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
     return protection
 
 
+def watched(settings: Settings, found: Iterable[Protection]) -> list[Watched]:
+    """Whom health judges by which times: what is protected, and what cannot be."""
+    return [
+        Watched(
+            each.volume.name,
+            schedule(settings, each.volume.name, each.policy.schedule) if each.policy else None,
+            each.errors,
+            each.policy.ping if each.policy else None,
+        )
+        for each in found
+        if each.policy or each.errors
+    ]
+
+
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
     """When the newest snapshot of a host's volume was begun; None where there is none."""
     newest = repository.latest(host, volume)
     return newest.started if newest else None
 
 
+def put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
+    """Undo what runs that were killed have left behind, and nothing of what still goes on."""
+    try:
+        for name in recover(engine, journal):
+            say(f"container {name} was held by a run that was killed, and goes on now")
+    except QuiesceFailed as error:
+        # One container that does not wake must not keep every volume from being saved.
+        say(f"{error.message}; {error.hint}")
+    for name in reap(engine, instance, journal):
+        say(f"helper {name} of a run that was killed is removed")
+
+
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+
+
+def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
+    """The times of a cron expression for the volume or group whose name is the seed."""
+    return parse(expression, seed=seed, jitter=settings.jitter)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -125,6 +169,20 @@ def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> Helpe
 def forget_in(settings: Settings) -> tzinfo | None:
     """The time zone in which a backup applies its volume's retention; None where it does not."""
     return zone(settings) if settings.forget.after_backup else None
+
+
+def _paced(storage: Storage, upload: int | None, cancel: threading.Event | None) -> Storage:
+    def check() -> None:
+        if cancel is not None and cancel.is_set():
+            raise Interrupted("an upload was cancelled")
+
+    return PacedStorage(storage, _rate("upload", upload), check) if upload else storage
+
+
+@cache
+def _rate(purpose: str, bytes_per_second: int) -> Rate:
+    """The one rate that all runs of this process share."""
+    return Rate(bytes_per_second)
 
 
 def _tell_retry(retry: Retry) -> None:
@@ -157,14 +215,3 @@ def _instance(state_dir: Path) -> str:
         raise BackupdError(
             f"cannot use {path}: {error.strerror}", hint="look at the state directory"
         ) from error
-
-
-def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
-    try:
-        for name in recover(engine, journal):
-            say(f"container {name} was held by a run that was killed, and goes on now")
-    except QuiesceFailed as error:
-        # One container that does not wake must not keep every volume from being saved.
-        say(f"{error.message}; {error.hint}")
-    for name in reap(engine, instance, journal):
-        say(f"helper {name} of a run that was killed is removed")

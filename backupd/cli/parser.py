@@ -100,6 +100,10 @@ def _backup(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _status(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
 def _snapshots(command: argparse.ArgumentParser) -> None:
     command.add_argument("volume", nargs="?", metavar="VOLUME", help="only this volume's")
     command.add_argument("--host", metavar="H", help="only those of this host")
@@ -234,6 +238,15 @@ def _gate(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _health(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
+def _notify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--test", action="store_true", required=True, help="send a test to every channel")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -325,6 +338,21 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "save volumes that somebody is about to remove, and say of each whether it may go",
         "backupd guard preflight shop_postgres_data --json",
         _guard,
+    ),
+    "status": (
+        "what the daemon does now: what runs and waits, when each volume is next, how its last run ended",
+        "backupd status\nbackupd status --json",
+        _status,
+    ),
+    "health": (
+        "whether all is well, and if not: why, and what to do; exit code 1 then",
+        "backupd health\nbackupd health --json",
+        _health,
+    ),
+    "notify": (
+        "try out the channels that tell of failures and recoveries",
+        "backupd notify --test",
+        _notify,
     ),
     "prune": (
         "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",

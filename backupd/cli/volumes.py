@@ -14,7 +14,7 @@ from backupd.cli.output import print_json, print_table, say, speak
 from backupd.cli.words import when
 from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
-from backupd.protection import Protection
+from backupd.protection import Policy, Protection
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.wiring import connected, last_success, opened, protections, zone
@@ -84,9 +84,15 @@ def _as_json(line: _Line) -> dict[str, Any]:
         "driver": protection.volume.driver,
         "protected": policy is not None,
         "origin": protection.origin,
-        "policy": {**asdict(policy), "retention": str(policy.retention)} if policy else None,
+        "policy": _policy_as_json(policy) if policy else None,
         "last_snapshot": line.last.isoformat() if line.last else None,
         "next_run": line.next.isoformat() if line.next else None,
         "errors": protection.errors,
         "warnings": protection.warnings,
     }
+
+
+def _policy_as_json(policy: Policy) -> dict[str, Any]:
+    # The address of a ping is a secret: whoever has it can send one.
+    ping = "(set)" if policy.ping else None
+    return {**asdict(policy), "retention": str(policy.retention), "ping": ping}

@@ -39,7 +39,7 @@ class TarOutput:
         self._helper = helper
         self._reader = reader or helper
         self._worst = 1 if job.image.tar == "gnu" else 0
-        self._check = job.check
+        self._check, self._rate = job.check, job.engine.reading
         self._result: TarResult | None = None
 
     def readinto(self, buffer: memoryview) -> int:
@@ -49,6 +49,8 @@ class TarOutput:
         """
         self._check()
         size = self._reader.readinto(buffer, self._check)
+        if self._rate is not None:
+            self._rate.take(size, self._check)
         if size == 0:
             self.finish()
         return size

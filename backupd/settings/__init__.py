@@ -6,6 +6,7 @@ import difflib
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +22,16 @@ from backupd.settings.sections import (
     EncryptionSettings,
     ForgetSettings,
     HelperSettings,
+    LimitSettings,
     LogSettings,
+    NotifySettings,
     PruneSettings,
     RuleSettings,
     S3Settings,
+    VerifySettings,
+    WebSettings,
 )
-from backupd.settings.values import Name, Text, Zone
+from backupd.settings.values import Duration, Name, Text, Zone
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
@@ -71,12 +76,17 @@ class Settings(BaseSettings):
     docker_host: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2
     timezone: Zone | None = None
+    jitter: Duration = timedelta(0)
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
+    verify: VerifySettings = VerifySettings()
+    limits: LimitSettings = LimitSettings()
+    web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 

@@ -8,21 +8,32 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from backupd.engine.limits import Limits
 from backupd.protection import Guard, Quiesce
 from backupd.retention import Retention
 from backupd.settings.values import (
+    Address,
+    Addresses,
     Cron,
     CronOrNever,
     Duration,
     Endpoint,
+    Listen,
     Patterns,
     Recipients,
     RetentionText,
+    SecretAddress,
+    Share,
+    Size,
     StorageClass,
     Text,
     lower,
 )
 from backupd.storage.s3options import CONNECTIONS, S3Options
+
+MEMORY_BYTES_MIN = 32 * 1024 * 1024
+RATE_MIN = 64 * 1024
+"""Less would keep containers still, and a snapshot unfinished, for days."""
 
 
 class Section(BaseModel):
@@ -36,6 +47,14 @@ class HelperSettings(Section):
 
     image: Text | None = None
     fifo_dir: Path | None = None
+    memory: Annotated[Size, Field(ge=MEMORY_BYTES_MIN)] = Limits.memory_bytes
+    cpu_shares: Annotated[int, Field(ge=2, le=262_144)] | None = None
+    io_weight: Annotated[int, Field(ge=10, le=1000)] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the engine."""
+        return Limits(self.memory, self.cpu_shares, self.io_weight)
 
 
 class S3Settings(Section):
@@ -87,6 +106,7 @@ class RuleSettings(Section):
     quiesce: Quiesce | None = None
     exclude: Patterns | None = None
     guard: Guard | None = None
+    ping: Annotated[Address | None, Field(repr=False)] = None
 
 
 class ForgetSettings(Section):
@@ -109,6 +129,51 @@ class PruneSettings(Section):
 
     schedule: CronOrNever | None = "@weekly"
     grace: Duration = timedelta(hours=24)
+
+
+class VerifySettings(Section):
+    """When the daemon verifies the repository by itself, and which share of the data it reads each time."""
+
+    schedule: CronOrNever | None = None
+    read_data: Share = 0.0
+
+
+class LimitSettings(Section):
+    """How many bytes a second backups may read from volumes, and put into the storage, taken together."""
+
+    read: Annotated[Size, Field(ge=RATE_MIN)] | None = None
+    upload: Annotated[Size, Field(ge=RATE_MIN)] | None = None
+
+
+class WebSettings(Section):
+    """HTTP on TCP beside the socket in the state directory; on it all but /healthz takes the token."""
+
+    listen: Listen | None = None
+    token_file: Path | None = None
+    hosts: Patterns = ()
+
+    def address(self) -> tuple[str, int] | None:
+        """Host and port."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class NotifySettings(Section):
+    """Who is told; addresses are secrets, since whoever has them can write there."""
+
+    webhook: SecretAddress | None = None
+    webhook_secret: SecretStr | None = None
+    apprise: Addresses = ()
+    ping: SecretAddress | None = None
+    repeat: Duration = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _signs_something(self) -> Self:
+        if self.webhook_secret is not None and self.webhook is None:
+            raise ValueError("webhook_secret belongs to webhook")
+        return self
 
 
 class LogSettings(Section):

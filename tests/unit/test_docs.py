@@ -10,6 +10,7 @@ import pytest
 
 from backupd import protection
 from backupd.cli.parser import build_parser
+from backupd.metrics import FAMILIES
 from backupd.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,13 @@ def test_the_readmes_labels_are_those_that_exist() -> None:
     """Both ways."""
     documented = set(re.findall(r"^\| `backupd\.([a-z]+)` \|", README, re.MULTILINE))
     assert documented == set(protection.LABEL_KEYS)
+
+
+def test_the_guides_metrics_are_those_that_exist() -> None:
+    """Both ways, each with its type and meaning."""
+    guide = (ROOT / "docs" / "GUIDE.md").read_text()
+    documented = re.findall(r"^\| `(backupd_\w+)` \| (\w+) \| (.*) \|$", guide, re.MULTILINE)
+    assert {name: (kind, meaning) for name, kind, meaning in documented} == dict(FAMILIES)
 
 
 def test_variables_in_the_documents_exist() -> None:
