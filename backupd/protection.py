@@ -28,7 +28,8 @@ _ADDRESS = "backupd.volume."
 _RESERVED = ("helper", "instance", "run", "stand-in", "test")
 _REFUSED = ("pre", "post")
 _LATER = ("pre-timeout", "group", "drill")
-_NOBODY = "no label and no rule says backupd.enable=true"
+NOBODY = "no label and no rule says backupd.enable=true"
+"""The origin of a volume of which nobody says whether it is to be saved."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
 
 
 def _idle(claims: Sequence[_Claim], origin: str) -> Iterator[str]:
-    if claims and origin == _NOBODY:
+    if claims and origin == NOBODY:
         owners = " and ".join(dict.fromkeys(claim.owner for claim in claims))
         yield f"{owners} has backupd labels but not backupd.enable=true; not protected"
 
@@ -178,7 +179,7 @@ def _enabled(claims: Iterable[_Claim], rule: Rule | None) -> tuple[bool, str]:
     said = [(_read(claim, _boolean), str(claim)) for claim in claims if claim.key == "enable"]
     if rule is not None and rule.enable is not None:
         said.append((rule.enable, f'enable={str(rule.enable).lower()} in the rule for "{rule.match}"'))
-    return min(said, key=lambda answer: answer[0], default=(False, _NOBODY))
+    return min(said, key=lambda answer: answer[0], default=(False, NOBODY))
 
 
 def _ruled(rule: Rule | None, defaults: Policy) -> Policy:
