@@ -83,7 +83,7 @@ class _Service:
         self._runner = Runner(lambda: self._settings, context, (observer,), stop)
         self._turns = Turns(self._work, self._claims, limit=settings.concurrency)
         self._scheduler = Scheduler(self._turns.add, timezone=zone(settings), jitter=settings.jitter)
-        self._upkeep = Upkeep(lambda: self._settings, context, stop, observer.verified)
+        self._upkeep = Upkeep(lambda: self._settings, context, observer, stop)
         self._watch = Watch(context.engine, stop, self._saw)
         self.guard = Service(lambda: self._settings, context, observer, stop)
         self._pulse = Pulse(self._supervisor, lives=self._lives, clock_moved=self._scheduler.clock_moved)
@@ -220,19 +220,19 @@ class _Service:
                     log.warning("label has no effect", volume=name, warning=text)
         self._told = told
 
-    def _work(self, name: str) -> None:
+    def _work(self, key: str) -> None:
         # Looked up now: labels may have changed since the turn was given, or the volume be gone.
-        job = self._scheduler.jobs.get(name)
+        job = self._scheduler.jobs.get(key)
         if job and not self._stop.is_set():
             self._runner.run(job)
 
-    def _claims(self, name: str) -> frozenset[str]:
-        job = self._scheduler.jobs.get(name)
+    def _claims(self, key: str) -> frozenset[str]:
+        job = self._scheduler.jobs.get(key)
         return job.claims if job else frozenset()
 
     def _waiting(self, turn: Turn) -> Waiting:
-        job = self._scheduler.jobs.get(turn.name)
-        return Waiting(turn.name, tuple(job.members) if job else (), turn.since)
+        job = self._scheduler.jobs.get(turn.key)
+        return Waiting(job.name if job else turn.key, tuple(job.members) if job else (), turn.since)
 
 
 @contextmanager

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from backupd.engine.discovery import Survey
+from backupd.group import Group, groups
 from backupd.protection import Policy, Protection
 
 
 @dataclass(frozen=True)
 class Job:
-    """A volume alone, or the members of a group under the group's name.
+    """A volume alone, or the members of a group under the group's name; `key` is unique among all.
 
     `schedule` is a cron expression, `seed` what its `H` is derived from. `claims` names the volumes, and the
-    containers that must stand still for them: what nobody else may work on meanwhile.
+    containers that write to them: what nobody else may work on meanwhile.
     """
 
+    key: str
     name: str
     seed: str
     schedule: str
@@ -25,21 +27,17 @@ class Job:
 
 
 def jobs(found: Iterable[Protection], seen: Survey) -> dict[str, Job]:
-    """A job for each of what is protected, by its name."""
-    return {
-        each.volume.name: Job(
-            each.volume.name,
-            each.volume.name,
-            each.policy.schedule,
-            {each.volume.name: each.policy},
-            frozenset(_claims(each.volume.name, each.policy, seen)),
-        )
-        for each in found
-        if each.policy
-    }
+    """A job for all that is protected together, by its key."""
+    return {group.key: _job(group, seen) for group in groups(found)}
 
 
-def _claims(volume: str, policy: Policy, seen: Survey) -> Iterable[str]:
-    yield f"volume {volume}"
-    if policy.quiesce != "none":
+def _job(group: Group, seen: Survey) -> Job:
+    members = {each.volume.name: each.policy for each in group.members if each.policy}
+    claims = frozenset(_claims(members, seen))
+    return Job(group.key, group.name, group.seed, group.schedule, members, claims)
+
+
+def _claims(volumes: Iterable[str], seen: Survey) -> Iterator[str]:
+    for volume in volumes:
+        yield f"volume {volume}"
         yield from (f"container {user.id}" for user in seen.users(volume) if user.writes(volume))

@@ -11,13 +11,12 @@ from functools import partial
 
 import structlog
 
-from backupd.errors import BackupdError, Interrupted, Locked
+from backupd.errors import Interrupted, Locked
 from backupd.jobs import Job
 from backupd.operations.context import Context
-from backupd.operations.save import save
+from backupd.operations.save import Outcome, Target, save
 from backupd.progress import Tally
-from backupd.protection import Policy
-from backupd.runs import Listener, Outcome, Run
+from backupd.runs import Listener, Run
 from backupd.settings import Settings
 from backupd.status import Working
 from backupd.wiring import forget_in, renewed
@@ -48,45 +47,52 @@ class Runner:
         now = datetime.now(UTC)
         return tuple(_working(run, self._tallies.get(run.volume), now) for run in tuple(self._runs.values()))
 
-    def run(self, job: Job) -> tuple[Run, ...]:
-        """Save every member of the job; how each went. Never raises."""
-        return tuple(self._save(job, volume, policy) for volume, policy in job.members.items())
-
-    def _save(self, job: Job, volume: str, policy: Policy) -> Run:
+    def run(self, job: Job) -> None:
+        """Save every member of the job. Never raises."""
         settings = self._settings()
-        run = Run(volume, job.name, datetime.now(UTC))
-        self._runs[volume] = run
-        begun = time.monotonic()
-        try:
+        now, begun = datetime.now(UTC), time.monotonic()
+        runs = [Run(volume, job.name, now) for volume in job.members]
+        for run in runs:
+            self._runs[run.volume] = run
             for listener in self._listeners:
                 listener.started(run)
-            saved = save(
-                partial(renewed, settings, self._context, log.warning, self._cancel),
-                volume,
-                policy,
-                state_dir=settings.state_dir,
-                progress=partial(self._tallies.__setitem__, volume),
-                cancel=self._cancel,
-                forget_in=forget_in(settings),
-            )
-            run = replace(run, outcome=saved.manifest.outcome, manifest=saved.manifest)
-        except BackupdError as error:  # the run's closing line has told it
-            run = replace(run, outcome=_outcome(error), error=error.message, hint=error.hint)
+        try:
+            ended = self._saved(settings, job, runs)
         except Exception as error:
-            log.exception("backup failed", volume=volume, outcome="failed")
-            run = replace(run, outcome="failed", error=f"internal error: {error!r}")
-        run = replace(run, seconds=round(time.monotonic() - begun, 3))
-        self._runs.pop(volume)
-        self._tallies.pop(volume, None)
-        for listener in self._listeners:
-            listener.ended(run)
-        return run
+            log.exception("backup failed", volumes=list(job.members), outcome="failed")
+            seconds, text = time.monotonic() - begun, f"internal error: {error!r}"
+            ended = [replace(run, seconds=round(seconds, 3), outcome="failed", error=text) for run in runs]
+        for run in ended:
+            self._runs.pop(run.volume)
+            self._tallies.pop(run.volume, None)
+            for listener in self._listeners:
+                listener.ended(run)
+
+    def _saved(self, settings: Settings, job: Job, runs: Sequence[Run]) -> list[Run]:
+        outcomes = save(
+            partial(renewed, settings, self._context, log.warning, self._cancel),
+            [Target(volume, policy) for volume, policy in job.members.items()],
+            state_dir=settings.state_dir,
+            progress=lambda volume: partial(self._tallies.__setitem__, volume),
+            cancel=self._cancel,
+            forget_in=forget_in(settings),
+        )
+        return [_ended(run, outcome) for run, outcome in zip(runs, outcomes, strict=True)]
 
 
-def _outcome(error: BackupdError) -> Outcome:
+def _ended(run: Run, outcome: Outcome) -> Run:
+    """The run as it ended; its closing line has told it."""
+    run = replace(run, started=outcome.started, seconds=round(outcome.seconds, 3))
+    if outcome.saved:
+        manifest = outcome.saved.manifest
+        return replace(run, outcome=manifest.outcome, manifest=manifest)
+    error = outcome.error
     if isinstance(error, Interrupted):
-        return "interrupted"
-    return "skipped" if isinstance(error, Locked) else "failed"
+        return replace(run, outcome="interrupted", error=error.message, hint=error.hint)
+    if isinstance(error, Locked):
+        return replace(run, outcome="skipped", error=error.message, hint=error.hint)
+    message, hint = (error.message, error.hint) if error else ("the reason is not known", None)
+    return replace(run, outcome="failed", error=message, hint=hint)
 
 
 def _working(run: Run, tally: Tally | None, now: datetime) -> Working:

@@ -25,11 +25,11 @@ _UPKEEP = "upkeep"
 
 
 class Scheduler:
-    """Calls `due(name)` at each of a job's schedule points; what it returns says whether the job got a turn.
+    """Calls `due(key)` at each of a job's schedule points; what it returns says whether the job got a turn.
 
     Where it did not, because the last one still waits or goes on, the point is logged and counted in
     `skipped`. Points that pass while the machine sleeps make one call. `due` must return at once. A job's
-    points are those of its expression, each later by a part of `jitter` that belongs to its name.
+    points are those of its expression, each later by a part of `jitter` that belongs to its seed.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Scheduler:
 
     @property
     def jobs(self) -> Mapping[str, Job]:
-        """The jobs by their names, as they were last told."""
+        """The jobs by their keys, as they were last told."""
         return self._jobs
 
     def sync(self, jobs: Mapping[str, Job], last_success: Callable[[str], datetime | None]) -> None:
@@ -91,7 +91,7 @@ class Scheduler:
         now = self._now()
         for job in self._jobs.values():
             if due := self._missed(job, last_success, now):
-                self._clockwork.modify_job(job.name, next_run_time=now)
+                self._clockwork.modify_job(job.key, next_run_time=now)
                 self._tell_missed(job, due)
 
     def retime(self, timezone: tzinfo, jitter: timedelta) -> None:
@@ -123,7 +123,7 @@ class Scheduler:
         self._clockwork.add_job(
             call,
             _CronTrigger(schedule),
-            id=f"{_UPKEEP}:{name}",  # no volume's name has a colon
+            id=f"{_UPKEEP}:{name}",  # no job's key begins so
             executor=_UPKEEP,
             next_run_time=now if missed(schedule, last, now) else schedule.next(now),
             replace_existing=True,
@@ -161,8 +161,8 @@ class Scheduler:
         self._clockwork.add_job(
             self._call,
             _CronTrigger(schedule),
-            [job.name],
-            id=job.name,
+            [job.key],
+            id=job.key,
             next_run_time=first,
             replace_existing=True,
         )
@@ -189,14 +189,14 @@ class Scheduler:
         for volume in job.members:
             log.info("missed backup is caught up", volume=volume, missed=point)
 
-    def _call(self, name: str) -> None:
-        job = self._jobs.get(name)
-        if job is None or self._due(name):
+    def _call(self, key: str) -> None:
+        job = self._jobs.get(key)
+        if job is None or self._due(key):
             return
-        self.skipped[name] += 1
+        self.skipped[key] += 1
         for volume in job.members:
             log.warning(
-                "backup skipped: the last one still goes on", volume=volume, skipped=self.skipped[name]
+                "backup skipped: the last one still goes on", volume=volume, skipped=self.skipped[key]
             )
 
     def _now(self) -> datetime:

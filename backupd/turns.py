@@ -16,15 +16,15 @@ log = structlog.get_logger(__name__)
 class Turn:
     """A place in the queue: whose turn it is, and since when it waits."""
 
-    name: str
+    key: str
     since: datetime
 
 
 class Turns:
-    """Calls `work(name)` for each turn, in the order in which they were added.
+    """Calls `work(key)` for each turn, in the order in which they were added.
 
     At most `limit` are at work at once, each in a thread of its own, and never two that have a claim in
-    common: `claims(name)` says what a turn works on. One that must wait for a claim lets others pass, but
+    common: `claims(key)` says what a turn works on. One that must wait for a claim lets others pass, but
     none that has a claim in common with it, so nobody waits for ever. Any thread may call.
 
     `work` must not raise; `claims` must return at once.
@@ -43,12 +43,12 @@ class Turns:
         self._news = threading.Condition()
         self._stopped = False
 
-    def add(self, name: str) -> bool:
+    def add(self, key: str) -> bool:
         """Let it wait for its turn; False, and nothing done, where an earlier one still waits or works."""
         with self._news:
-            if self._stopped or any(turn.name == name for turn in (*self._waiting, *self._working)):
+            if self._stopped or any(turn.key == key for turn in (*self._waiting, *self._working)):
                 return False
-            self._waiting.append(Turn(name, datetime.now(UTC)))
+            self._waiting.append(Turn(key, datetime.now(UTC)))
             self._advance()
             return True
 
@@ -83,10 +83,10 @@ class Turns:
         for turn in tuple(self._waiting):
             if len(self._working) >= self._limit:
                 return
-            claims = self._claims(turn.name)
+            claims = self._claims(turn.key)
             if claims.isdisjoint(taken):
                 threading.Thread(
-                    target=self._take, args=(turn,), name=f"backupd-run-{turn.name}", daemon=True
+                    target=self._take, args=(turn,), name=f"backupd-run-{turn.key}", daemon=True
                 ).start()
                 self._working[turn] = claims
                 self._waiting.remove(turn)
@@ -94,9 +94,9 @@ class Turns:
 
     def _take(self, turn: Turn) -> None:
         try:
-            self._work(turn.name)
+            self._work(turn.key)
         except Exception:  # a turn ends, whatever happened in it
-            log.exception("turn failed", name=turn.name)
+            log.exception("turn failed", turn=turn.key)
         finally:
             with self._news:
                 del self._working[turn]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import structlog
 
+from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
+from backupd.observer import Observer
 from backupd.operations.context import Context
 from backupd.operations.prune import due, last_prune, prune
+from backupd.operations.unprotected import Reported, unprotected
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository.finding import Finding
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.wiring import opened, put_right
+from backupd.wiring import opened, protections, put_right
 
 log = structlog.get_logger(__name__)
 
@@ -24,23 +29,25 @@ log = structlog.get_logger(__name__)
 class Upkeep:
     """Calls that belong to no volume; each logs its own failure, and all end early when `stop` is set.
 
-    `proved` hears of the volumes whose snapshots a verification has found to be whole.
+    The observer hears what a verification has proved, and which volumes nobody protects.
     """
 
     def __init__(
         self,
         settings: Callable[[], Settings],
         context: Context,
+        observer: Observer,
         stop: threading.Event,
-        proved: Callable[[Iterable[str]], None],
     ) -> None:
-        self._settings, self._context, self._stop, self._proved = settings, context, stop, proved
+        self._settings, self._context = settings, context
+        self._observer, self._stop = observer, stop
 
     def schedule(self, scheduler: Scheduler) -> None:
         """Let these calls come when the settings of the moment say; call it again when those have changed."""
         settings, instance = self._settings(), self._context.instance
         last = last_prune(settings.state_dir)
         scheduler.every(f"leftovers of {instance}", "@hourly", self.put_right)
+        scheduler.every(f"look of {instance}", "@hourly", self._look, last=datetime.min.replace(tzinfo=UTC))
         pruning, rest, proof = f"prune of {instance}", f"rest of prune of {instance}", f"verify of {instance}"
         for name in (pruning, rest, proof):
             scheduler.no_longer(name)
@@ -56,6 +63,19 @@ class Upkeep:
             return
         with _put_off("leftovers are"):
             put_right(self._context.instance, self._context.engine, self._context.journal, log.warning)
+
+    def _look(self) -> None:
+        """See what is not protected; what is new of it is told."""
+        if self._stop.is_set():
+            return
+        with _put_off("look for volumes that nobody protects is"):
+            settings, engine = self._settings(), self._context.engine
+            seen = survey(engine)
+            found = unprotected(engine, seen, protections(settings, seen))
+            new = Reported(settings.state_dir).new(found)
+            for gap in new:
+                log.warning("volume needs a decision", volume=gap.volume, reason=gap.reason, hint=gap.hint)
+            self._observer.gaps(Counter(gap.kind for gap in found), [(gap.volume, gap.reason) for gap in new])
 
     def _prune(self) -> None:
         self._prune_with(condemn=True)
@@ -89,7 +109,7 @@ class Upkeep:
                 cancel=self._stop,
             )
             if not verified.counts.findings:
-                self._proved({place.volume for place in repository.places(self._context.host)})
+                self._observer.verified({place.volume for place in repository.places(self._context.host)})
 
 
 @contextmanager

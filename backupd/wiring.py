@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -23,6 +23,7 @@ from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
 from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.group import groups
 from backupd.health import Watched
 from backupd.operations.context import Context
 from backupd.protection import Protection, resolve
@@ -96,6 +97,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 host=settings.host,
                 instance=instance,
                 fifo_dir=settings.fifo_dir,
+                quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
 
 
@@ -109,28 +111,35 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
     """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
-    return tuple(_protection(settings, seen, volume) for volume in seen.volumes)
+    return tuple(protection(settings, seen, volume) for volume in seen.volumes)
 
 
-def _protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
-    protection = resolve(volume, seen.users(volume.name), settings.rules, settings.defaults)
-    if protection.policy is not None and volume.name in seen.own_volumes:
-        return replace(protection, policy=None, errors=(own_volume(volume.name).message,))
-    return protection
+def protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    """The same of one volume."""
+    found = resolve(
+        volume,
+        seen.users(volume.name),
+        settings.rules,
+        settings.defaults,
+        everything=settings.protect == "all",
+    )
+    if found.policy is not None and volume.name in seen.own_volumes:
+        return replace(found, policy=None, errors=(own_volume(volume.name).message,))
+    return found
 
 
-def watched(settings: Settings, found: Iterable[Protection]) -> list[Watched]:
+def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
     """Whom health judges by which times: what is protected, and what cannot be."""
-    return [
+    good = [
         Watched(
             each.volume.name,
-            schedule(settings, each.volume.name, each.policy.schedule) if each.policy else None,
-            each.errors,
-            each.policy.ping if each.policy else None,
+            schedule(settings, group.seed, group.schedule),
+            ping=each.policy.ping if each.policy else None,
         )
-        for each in found
-        if each.policy or each.errors
+        for group in groups(found)
+        for each in group.members
     ]
+    return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
@@ -159,6 +168,11 @@ def zone(settings: Settings) -> tzinfo:
 def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
     """The times of a cron expression for the volume or group whose name is the seed."""
     return parse(expression, seed=seed, jitter=settings.jitter)
+
+
+def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
+    """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
+    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:

@@ -129,6 +129,18 @@ def _restore(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", metavar="H", help="take the snapshots of this host")
     command.add_argument("--to", metavar="NEW", help="restore into a volume of this name instead")
     command.add_argument("--replace", action="store_true", help="a volume that holds files is emptied first")
+    command.add_argument(
+        "--path",
+        action="append",
+        metavar="P",
+        help="only this file, directory or pattern like 'uploads/**/*.png'; with --output, and repeatable",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="into this new directory of this machine, not into a volume",
+    )
     command.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     command.add_argument("--yes", action="store_true", help="do not ask (needed where there is no terminal)")
     _json(command)
@@ -255,6 +267,10 @@ def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
+def _doctor(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
 _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": (
         "the daemon: back up labelled volumes on their schedules until told to stop",
@@ -291,6 +307,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd restore shop_postgres_data\n"
         "backupd restore shop_postgres_data --to look_at_it --at '2026-11-23 14:30'\n"
         "backupd restore shop_postgres_data --replace --dry-run\n"
+        "backupd restore shop_uploads --path 'avatars/*.png' --output /tmp/avatars\n"
         "backupd restore --project shop --yes",
         _restore,
     ),
@@ -363,5 +380,10 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "have the engine ask before it removes a volume, whoever wants that: an authorization plugin",
         "backupd gate install\nbackupd gate status\nbackupd gate allow shop_cache\nbackupd gate uninstall",
         _gate,
+    ),
+    "doctor": (
+        "look for what is wrong with this set-up, and say how to mend it",
+        "backupd doctor\nbackupd doctor --json",
+        _doctor,
     ),
 }

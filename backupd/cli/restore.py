@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from backupd.cli import unpack
 from backupd.cli.output import confirm, print_json, say, speak
 from backupd.cli.progress import cancellable, shown
 from backupd.errors import SnapshotNotFound, UsageError
@@ -28,6 +29,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Put volumes back: all is planned and confirmed before the first one is touched."""
     _check(arguments)
     speak(settings)
+    if arguments.output:
+        return unpack.run(arguments, settings)
     cancel = threading.Event()
     with (
         connected(settings) as engine,
@@ -58,6 +61,11 @@ def _check(arguments: Namespace) -> None:
         raise UsageError(
             "--project restores every volume under its own name, from one moment",
             hint="choose the moment with --at; --snapshot and --to are for a single volume",
+        )
+    if bool(arguments.path) != bool(arguments.output) or (arguments.output and arguments.volume is None):
+        raise UsageError(
+            "--path and --output belong together, with a VOLUME",
+            hint="backupd restore VOLUME --path 'etc/*.conf' --output DIR; all of it: --path .",
         )
 
 

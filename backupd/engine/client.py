@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import http
 import os
+import re
 import socket
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ class Engine:
     """The names of this connection's helpers that are in use."""
     socket: Path | None
     """The unix socket through which the engine is reached, or None."""
+    directory: Path
+    """Where the engine, on its own machine, keeps its volumes."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.limits, self.reading, self.helpers = Limits(), None, set()
@@ -56,6 +60,7 @@ class Engine:
         self.id = info.get("ID") or self.name
         self.version = info.get("ServerVersion") or "unknown"
         self.kernel = info.get("KernelVersion") or "unknown"
+        self.directory = Path(info.get("DockerRootDir") or "/var/lib/docker")
 
     @classmethod
     def connect(cls, host: str | None = None) -> Engine:
@@ -89,6 +94,13 @@ class Engine:
             closer = weakref.finalize(threading.current_thread(), client.close)
             self._closers = [closer, *(other for other in self._closers if other.alive)]
         return client
+
+    def clock(self) -> datetime:
+        """What time it is for the engine."""
+        with door("ask the engine for the time"):
+            said: str = self.api.info()["SystemTime"]
+        # nanoseconds, which no datetime has
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said))
 
     def volume(self, name: str) -> Volume:
         """The volume of exactly that name; `VolumeNotFound` names the nearest others."""

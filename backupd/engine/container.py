@@ -43,6 +43,8 @@ class Task:
     run: str
     mounts: tuple[Mount, ...] = ()
     stdin: bool = False
+    processes_of: str | None = None
+    """The id of a container whose processes the helper sees."""
 
     @property
     def what(self) -> str:
@@ -209,9 +211,15 @@ def _created(engine: Engine, task: Task, name: str, mounts: list[Mount]) -> str:
             cap_drop=["ALL"],
             cap_add=list(task.capabilities),
             # label=disable: SELinux would keep the helper from volumes and FIFOs of other containers
-            security_opt=["no-new-privileges", "label=disable"],
+            # apparmor=unconfined: and from processes that have another profile
+            security_opt=[
+                "no-new-privileges",
+                "label=disable",
+                *(["apparmor=unconfined"] if task.processes_of else ()),
+            ],
             # process 1 must be tar itself: GNU tar writes its process id into names of sparse members
             init=False,
+            pid_mode=f"container:{task.processes_of}" if task.processes_of else None,
             log_config=LogConfig(type="none", config={}),
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,

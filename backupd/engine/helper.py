@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from backupd.engine.attachment import Attachment
+from backupd.engine.attachment import Attachment, Check
 from backupd.engine.client import Engine
 from backupd.engine.container import (
     VOLUME_PATH,
@@ -34,23 +35,50 @@ Buffer = bytes | bytearray | memoryview
 class TarOutput:
     """What tar writes, and how it ended. `transport` says how it comes: `fifo` or `attach`."""
 
-    def __init__(self, helper: HelperContainer, reader: FifoReader | None, job: _Job) -> None:
-        self.transport = "fifo" if reader else "attach"
-        self._helper = helper
-        self._reader = reader or helper
+    transport: str
+
+    def __init__(self, job: _Job, opened: Callable[[], tuple[HelperContainer, FifoReader | None]]) -> None:
+        self._job = job
+        self._opened = opened
+        self._names: Attachment | None = None
+        self._begun = False
         self._worst = 1 if job.image.tar == "gnu" else 0
-        self._check, self._rate = job.check, job.engine.reading
         self._result: TarResult | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have tar run so far that all it needs is the name of what to read: it takes that from its input."""
+        self._open()
+        self._names = Attachment(self._job.engine, self._helper.id, stdin=True)
+        try:
+            yield
+        finally:
+            self._names.close()
+
+    def begin(self) -> None:
+        """Let tar read the volume; until then it has read nothing of it. Once is enough."""
+        if self._begun:
+            return
+        self._begun = True
+        if self._names is None:
+            self._open()
+            return
+        # That nobody takes the name any more is told of by `readinto`.
+        with suppress(OSError):
+            self._names.write(memoryview(b".\n"), self._job.check)
+        self._names.close_input()
 
     def readinto(self, buffer: memoryview) -> int:
         """Put the next bytes into `buffer`, and say how many; 0 when tar has ended well.
 
-        Raises `HelperFailed` where tar was cut short or ended badly, `Interrupted` if cancelled.
+        Begins if nobody has. Raises `HelperFailed` where tar was cut short or ended badly, `Interrupted` if
+        cancelled, and whatever `check` raises.
         """
-        self._check()
-        size = self._reader.readinto(buffer, self._check)
-        if self._rate is not None:
-            self._rate.take(size, self._check)
+        self._job.check()
+        self.begin()
+        size = self._reader.readinto(buffer, self._job.check)
+        if self._job.engine.reading is not None:
+            self._job.engine.reading.take(size, self._job.check)
         if size == 0:
             self.finish()
         return size
@@ -62,8 +90,13 @@ class TarOutput:
         no other code for failure, so there it fails.
         """
         if self._result is None:
-            self._result = self._helper.result(self._check, worst=self._worst)
+            self._result = self._helper.result(self._job.check, worst=self._worst)
         return self._result
+
+    def _open(self) -> None:
+        self._helper, reader = self._opened()
+        self._reader: FifoReader | HelperContainer = reader or self._helper
+        self.transport = "fifo" if reader else "attach"
 
 
 class TarInput:
@@ -107,26 +140,40 @@ def export(
     exclude: Sequence[str] = (),
     fifo_dir: Path | None = None,
     cancel: threading.Event | None = None,
+    check: Check | None = None,
 ) -> Iterator[TarOutput]:
     """The volume as a tar stream; the volume is mounted read-only and its helper removed in any case.
 
-    While the helper is there the engine refuses to delete the volume. `fifo_dir` is a directory in which
-    helper and this process may meet; where they cannot, the stream comes through the engine.
+    The helper runs, but reads nothing before `begin`: what takes long is done. (busybox tar cannot wait, its
+    helper is made then.) While the helper is there the engine refuses to delete the volume. `fifo_dir` is a
+    directory in which helper and this process may meet; where they cannot, the stream comes through the
+    engine. `check` is called while nothing moves and may raise to end it.
     Raises `VolumeNotFound`, never makes a volume.
     """
-    job = _Job(engine, volume, image, instance, run, cancel or threading.Event())
-    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", ".")
+    waits = image.tar == "gnu"
+    job = _Job(engine, volume, image, instance, run, cancel or threading.Event(), also=check, waits=waits)
+    what = ("--files-from=-",) if waits else (".",)
+    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", *what)
     with ExitStack() as stack:
-        met = _met(stack, job, command, fifo_dir, os.O_RDONLY)
-        if met is not None:
-            helper, descriptor = met
-            reader = FifoReader(descriptor)
-            stack.callback(reader.close)
-            yield TarOutput(helper, reader, job)
-        else:
-            helper = stack.enter_context(container(engine, job.task(command)))
-            helper.start()
-            yield TarOutput(helper, None, job)
+        output = TarOutput(job, partial(_opened, stack, job, command, fifo_dir))
+        if waits:
+            stack.enter_context(output.waiting())
+        yield output
+
+
+def _opened(
+    stack: ExitStack, job: _Job, command: tuple[str, ...], fifo_dir: Path | None
+) -> tuple[HelperContainer, FifoReader | None]:
+    """A running helper, and our end of its FIFO if they met there; both go with the stack."""
+    met = _met(stack, job, command, fifo_dir, os.O_RDONLY)
+    if met is not None:
+        helper, descriptor = met
+        reader = FifoReader(descriptor)
+        stack.callback(reader.close)
+        return helper, reader
+    helper = stack.enter_context(container(job.engine, job.task(command)))
+    helper.start()
+    return helper, None
 
 
 @contextmanager
@@ -185,6 +232,8 @@ class _Job:
     run: str
     cancelled: threading.Event
     writes: bool = False
+    also: Check | None = None
+    waits: bool = False
 
     def task(self, command: tuple[str, ...], fifo: Meeting | None = None) -> Task:
         archive = fifo.inside if fifo else "-"
@@ -197,12 +246,14 @@ class _Job:
             instance=self.instance,
             run=self.run,
             mounts=(fifo.mount,) if fifo else (),
-            stdin=self.writes and fifo is None,
+            stdin=self.waits or (self.writes and fifo is None),
         )
 
     def check(self) -> None:
         if self.cancelled.is_set():
             raise Interrupted(f"work on volume {self.volume} was cancelled")
+        if self.also is not None:
+            self.also()
 
 
 def _met(

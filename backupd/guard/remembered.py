@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from backupd.engine.discovery import Survey
-from backupd.protection import NOBODY, Policy, Protection
+from backupd.protection import Policy, Protection
 
 
 def remembered(
@@ -18,7 +18,7 @@ def remembered(
     """
     return [
         replace(each, policy=policy, origin="saved before, and no container is left that could be labelled")
-        if each.origin == NOBODY and not seen.users(each.volume.name) and saved(each.volume.name)
+        if each.unasked and not seen.users(each.volume.name) and saved(each.volume.name)
         else each
         for each in protections
     ]

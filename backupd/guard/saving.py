@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from backupd.errors import BackupdError, Interrupted, Locked
+from backupd.errors import BackupdError
 from backupd.operations.context import Context
+from backupd.operations.ending import failed, succeeded
 from backupd.operations.preflight import Preflight
-from backupd.operations.save import save
+from backupd.operations.save import Outcome, Target, save
 from backupd.progress import silent
 from backupd.protection import Protection
-from backupd.runs import Listener, Outcome, Run
+from backupd.runs import Listener, Run
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
 from backupd.wiring import Say, renewed
@@ -32,20 +32,21 @@ def preflight(
 
     def saved(protection: Protection) -> Manifest:
         run = Run(protection.volume.name, protection.volume.name, datetime.now(UTC))
-        begun = time.monotonic()
         for listener in listeners:
             listener.started(run)
+        ended = replace(run, outcome="failed", error="internal error")
         try:
-            manifest = _save(settings(), context, protection, say, cancel)
-            run = replace(run, outcome=manifest.outcome, manifest=manifest)
+            outcome = _save(settings(), context, protection, say, cancel)
+            if outcome.saved is None:
+                raise outcome.error or BackupdError(f"volume {run.volume} could not be saved")
+            ended = succeeded(run, outcome.saved.manifest)
         except BackupdError as error:
-            run = replace(run, outcome=_outcome(error), error=error.message, hint=error.hint)
+            ended = failed(run, error)
             raise
         finally:
-            run = replace(run, outcome=run.outcome or "failed", seconds=round(time.monotonic() - begun, 3))
             for listener in listeners:
-                listener.ended(run)
-        return manifest
+                listener.ended(ended)
+        return outcome.saved.manifest
 
     return Preflight(
         lambda: renewed(settings(), context, say, cancel),
@@ -57,20 +58,15 @@ def preflight(
 
 def _save(
     settings: Settings, context: Context, protection: Protection, say: Say, cancel: threading.Event
-) -> Manifest:
-    return save(
+) -> Outcome:
+    # Nothing is forgotten on the eve of a deletion.
+    target = Target(protection.volume.name, protection.policy or settings.defaults, retain=False)
+    [outcome] = save(
         partial(renewed, settings, context, say, cancel),
-        protection.volume.name,
-        protection.policy or settings.defaults,
+        [target],
         state_dir=settings.state_dir,
-        progress=silent,
+        progress=lambda _: silent,
         cancel=cancel,
-        # Nothing is forgotten on the eve of a deletion.
         forget_in=None,
-    ).manifest
-
-
-def _outcome(error: BackupdError) -> Outcome:
-    if isinstance(error, Interrupted):
-        return "interrupted"
-    return "skipped" if isinstance(error, Locked) else "failed"
+    )
+    return outcome

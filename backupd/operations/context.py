@@ -16,7 +16,8 @@ class Context:
     """An engine, a repository, and who acts between them.
 
     `host` is the name under which snapshots are kept, `instance` marks this installation's helpers,
-    `fifo_dir` is where the engine's helpers can meet this process (None: they cannot).
+    `fifo_dir` is where the engine's helpers can meet this process (None: they cannot), and
+    `quiesce_limit_seconds` how long a backup may keep an application from its work.
     """
 
     engine: Engine
@@ -26,3 +27,4 @@ class Context:
     host: str
     instance: str
     fifo_dir: Path | None
+    quiesce_limit_seconds: float = 600.0

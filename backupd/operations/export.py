@@ -9,20 +9,14 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
-from itertools import chain
 from typing import BinaryIO
 
 from backupd.errors import StreamRejected, UsageError
+from backupd.operations.parts import ByteStream, chosen, cut_out, select
 from backupd.operations.show import show
 from backupd.progress import Progress, Tally
 from backupd.repository import Repository
-from backupd.repository.index import IndexEntry
-from backupd.repository.tarstream import BLOCK, padding, read_head
 from backupd.snapshot import Manifest
-from backupd.storage.base import Buffer
-
-_TRAILER = bytes(2 * BLOCK)
-_BLOCK_BYTES = 1024 * 1024
 
 
 def export(
@@ -47,11 +41,10 @@ def export(
     if entry.type == "hardlink":
         entry = next(show(repository, manifest, os.fsdecode(entry.target)))
     if entry.type == "file":
-        _write_file(_part(reader.stream(cancel, entry.first, entry.last), iter([entry])), out)
+        with contextlib.closing(reader.stream(cancel, entry.first, entry.last)) as chunks:
+            _write_file(cut_out(chunks, [entry]), out)
     elif entry.type == "directory":
-        stream = reader.stream(cancel, entry.first)
-        with contextlib.closing(stream):
-            _write(_part(stream, chain([entry], entries)), out, progress, None)
+        _write(chosen(reader, select(reader, [path]), cancel), out, progress, None)
     else:
         raise UsageError(f"{path} is neither a file nor a directory but a {entry.type}")
 
@@ -66,59 +59,9 @@ def _write(stream: Iterator[bytes], out: BinaryIO, progress: Progress, total: in
 
 def _write_file(stream: Iterator[bytes], out: BinaryIO) -> None:
     # tarfile knows how to fill the holes of a sparse file.
-    with tarfile.open(fileobj=io.BufferedReader(_Stream(stream)), mode="r|") as tar:
+    with tarfile.open(fileobj=io.BufferedReader(ByteStream(stream)), mode="r|") as tar:
         member = tar.next()
         content = tar.extractfile(member) if member else None
         if content is None:
             raise StreamRejected("the member is no file")
         shutil.copyfileobj(content, out)
-
-
-def _part(chunks: Iterator[bytes], entries: Iterator[IndexEntry]) -> Iterator[bytes]:
-    """A tar stream of these entries alone; `chunks` begin with the chunk that holds the first one's head."""
-    stream = io.BufferedReader(_Stream(chunks))
-    at = None
-    for entry in entries:
-        before = entry.skip if at is None else entry.offset - at
-        for _ in _blocks(stream, before):
-            pass
-        head = b"".join(_blocks(stream, BLOCK))
-        while (member := read_head(memoryview(head), 0)) is None:
-            head += b"".join(_blocks(stream, BLOCK))
-        yield head
-        yield from _blocks(stream, member.data_bytes)
-        yield bytes(padding(member.data_bytes))
-        at = entry.offset + len(head) + member.data_bytes
-    yield _TRAILER
-
-
-def _blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """The next `size` bytes in pieces; `StreamRejected` if there are fewer."""
-    while size:
-        if not (block := stream.read(min(size, _BLOCK_BYTES))):
-            raise StreamRejected("the snapshot's index and its tar stream disagree")
-        size -= len(block)
-        yield block
-
-
-class _Stream(io.RawIOBase):
-    """An iterator of bytes as a file."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:  # type: ignore[override]
-        """Fill the beginning of `buffer`; 0 at the end."""
-        while not self._rest:
-            if (block := next(self._blocks, None)) is None:
-                return 0
-            self._rest = memoryview(block)
-        view = memoryview(buffer)
-        count = min(len(view), len(self._rest))
-        view[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count

@@ -17,7 +17,8 @@ from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.progress import Progress, Tally, silent
 from backupd.snapshot import Manifest, new_id
-from backupd.volume import Volume
+from backupd.treatment import Treatment
+from backupd.volume import Container, Volume
 
 _ACTIVE = frozenset({"running", "paused", "restarting"})
 
@@ -100,7 +101,7 @@ def execute(
             undo.callback(context.engine.remove_volume, name)
         run = new_id(datetime.now(UTC))
         if not plan.empty:
-            saved = backup(context, name, mode="pause", progress=silent, cancel=cancel).snapshot
+            saved = backup(context, name, treat=_pause, progress=silent, cancel=cancel).snapshot
             wipe(context.engine, name, context.image, instance=context.instance, run=run)
         try:
             _extract(context, plan, run, progress=progress, cancel=cancel)
@@ -110,6 +111,11 @@ def execute(
             raise
         undo.pop_all()
     return RestoreResult(plan.manifest, name, not plan.exists, saved, time.monotonic() - begun)
+
+
+def _pause(_volume: Volume, _container: Container) -> Treatment:
+    """For a container that has been started since the volume was found to be unused."""
+    return Treatment("pause")
 
 
 def _extract(

@@ -22,6 +22,9 @@ from backupd.storage.base import CORES
 
 FILL_BYTES = 4 * 1024 * 1024
 BUFFERS = 5
+BUFFERS_AMONG_OTHERS = 3
+"""Where several streams are read: one buffer that is filled, one that is cut, one whose chunks are stored."""
+
 BATCH_BYTES = 1024 * 1024
 """Small chunks go to the workers together, so many bytes at a time: a hand-over is a fight for the GIL."""
 
@@ -35,7 +38,8 @@ class Source(Protocol):
 class Pipeline:
     """Stores the chunks of one stream."""
 
-    def __init__(self, chunks: ChunkStore, cutter: Cutter) -> None:
+    def __init__(self, chunks: ChunkStore, cutter: Cutter, *, readers: int = 1) -> None:
+        """`readers` is how many streams this process reads at once, of which this is one."""
         self._chunks = chunks
         self._cutter = cutter
         # Where chunks wait for a network, each has a thread of its own; many threads wait at once.
@@ -45,7 +49,7 @@ class Pipeline:
         self._pending: deque[Future[list[StoredChunk]]] = deque()
         self._window: _Buffer | None = None
         self._rest = memoryview(b"")
-        for _ in range(BUFFERS):
+        for _ in range(BUFFERS if readers == 1 else BUFFERS_AMONG_OTHERS):
             self._free.put(_Buffer(self._free))
 
     def run(

@@ -86,8 +86,11 @@ class SnapshotWriter:
         at_end: Callable[[], None],
         progress: Progress,
         cancel: threading.Event,
+        readers: int = 1,
     ) -> Content:
         """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`.
+
+        `readers` is how many streams this process reads at once: the more, the less memory each takes.
 
         `concealed` is kept where only an identity reads it; for a repository that is not encrypted there is
         no such place, and it must be empty.
@@ -96,7 +99,7 @@ class SnapshotWriter:
             if self._encryption:
                 members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
-            pipeline = Pipeline(self._chunks, Cutter(tally.listed))
+            pipeline = Pipeline(self._chunks, Cutter(tally.listed), readers=readers)
             for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                 keys.add(chunk.key.encode("ascii"))
                 tally.chunk(chunk)

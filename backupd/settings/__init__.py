@@ -8,9 +8,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -26,12 +26,13 @@ from backupd.settings.sections import (
     LogSettings,
     NotifySettings,
     PruneSettings,
+    QuiesceSettings,
     RuleSettings,
     S3Settings,
     VerifySettings,
     WebSettings,
 )
-from backupd.settings.values import Duration, Name, Text, Zone
+from backupd.settings.values import Duration, Name, Text, Zone, lower
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
@@ -77,9 +78,11 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(ge=1)] = 2
     timezone: Zone | None = None
     jitter: Duration = timedelta(0)
+    protect: Annotated[Literal["labelled", "all"], BeforeValidator(lower)] = "labelled"
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
+    quiesce: QuiesceSettings = QuiesceSettings()
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
@@ -121,7 +124,7 @@ class Settings(BaseSettings):
     @property
     def defaults(self) -> Policy:
         """The policy of a volume of which nothing is said."""
-        return Policy(**dict(self.default))
+        return Policy(**dict(self.default), said=frozenset(self.default.model_fields_set))
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -9,19 +9,22 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from backupd.engine.limits import Limits
-from backupd.protection import Guard, Quiesce
+from backupd.protection import Guard
 from backupd.retention import Retention
 from backupd.settings.values import (
     Address,
     Addresses,
+    Command,
     Cron,
     CronOrNever,
     Duration,
     Endpoint,
+    GroupName,
     Listen,
     Patterns,
     Recipients,
     RetentionText,
+    Seconds,
     SecretAddress,
     Share,
     Size,
@@ -30,6 +33,7 @@ from backupd.settings.values import (
     lower,
 )
 from backupd.storage.s3options import CONNECTIONS, S3Options
+from backupd.treatment import Mode
 
 MEMORY_BYTES_MIN = 32 * 1024 * 1024
 RATE_MIN = 64 * 1024
@@ -91,7 +95,7 @@ class DefaultSettings(Section):
 
     schedule: Cron = "@daily"
     retention: RetentionText = Retention.parse("last=3 daily=7 weekly=4 monthly=12")
-    quiesce: Quiesce = "pause"
+    quiesce: Mode = "pause"
     exclude: Patterns = ()
     guard: Guard = "snapshot"
 
@@ -103,10 +107,23 @@ class RuleSettings(Section):
     enable: bool | None = None
     schedule: Cron | None = None
     retention: RetentionText | None = None
-    quiesce: Quiesce | None = None
+    quiesce: Mode | None = None
     exclude: Patterns | None = None
     guard: Guard | None = None
     ping: Annotated[Address | None, Field(repr=False)] = None
+    group: GroupName | None = None
+    pre: Command | None = None
+    pre_user: Text | None = None
+    pre_timeout: Seconds | None = None
+    post: Command | None = None
+    post_user: Text | None = None
+    post_timeout: Seconds | None = None
+
+
+class QuiesceSettings(Section):
+    """How long a backup may keep an application from its work, hooks and all."""
+
+    limit: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=10)
 
 
 class ForgetSettings(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, StringConstraints
 
-from backupd import cron
+from backupd import cron, duration, treatment
 from backupd.errors import ConfigError
-from backupd.protection import http_address
+from backupd.protection import group_name, http_address
 from backupd.retention import Retention
 
 T = TypeVar("T")
@@ -101,6 +102,10 @@ def _recipient(text: str) -> str:
     return _read(age.normalise, text)
 
 
+def _group(value: str) -> str:
+    return _read(group_name, value)
+
+
 def lower(value: object) -> object:
     """Text in small letters."""
     return value.lower() if isinstance(value, str) else value
@@ -109,10 +114,15 @@ def lower(value: object) -> object:
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"([0-9]{1,6})\s*([smhd])", value.strip().lower())
-    if match is None:
-        raise ValueError('should be a number and a unit, such as "90s", "30m", "24h" or "7d"')
-    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+    return _read(duration.parse, value)
+
+
+def _seconds(value: object) -> object:
+    return float(value.total_seconds()) if isinstance(value := _duration(value), timedelta) else value
+
+
+def _command(value: object) -> object:
+    return _read(treatment.command, json.dumps(value) if isinstance(value, list) else str(value))
 
 
 def _size(value: object) -> object:
@@ -138,7 +148,6 @@ def _schedule_or_never(value: str) -> str | None:
 
 
 _SIZE_SHIFTS = {None: 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Cron = Annotated[str, AfterValidator(_schedule)]
@@ -146,7 +155,10 @@ CronOrNever = Annotated[str, AfterValidator(_schedule_or_never)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
 Size = Annotated[int, BeforeValidator(_size)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 Zone = Annotated[str, AfterValidator(_zone)]
+GroupName = Annotated[str, AfterValidator(_group)]
 Patterns = Annotated[tuple[Text, ...], BeforeValidator(_patterns)]
 Address = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_address)]
 SecretAddress = Annotated[SecretStr, AfterValidator(_secret_address)]

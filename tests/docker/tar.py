@@ -34,6 +34,7 @@ def save(
     with export(
         engine, volume, image, instance=INSTANCE, run=RUN_ID, fifo_dir=fifo_dir, exclude=exclude
     ) as output:
+        output.begin()
         assert output.transport == ("fifo" if fifo_dir else "attach")
         content = read_all(output)
         assert output.finish().exit_code == 0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -195,3 +196,18 @@ def test_the_compose_files_are_valid(files: list[str], tmp_path: Path) -> None:
     wanted = {"DOCKER_GID": "999", "BACKUPD_HOST": "db1", "BACKUPD_STORAGE": "s3://bucket/prefix"}
     ran("docker", "compose", *words, "config", "-q", environment=wanted)
     assert "see the top of this file" in ran("docker", "compose", *words, "config", "-q", fails=True)
+
+
+def test_the_stack_file_is_valid() -> None:
+    """As `docker stack deploy` reads it: what swarm does not know is refused there."""
+    wanted = {
+        "BACKUPD_IMAGE": "registry.example.org/backupd",
+        "BACKUPD_STORAGE": "s3://b",
+        "DOCKER_GID": "999",
+    }
+    read = yaml.safe_load(
+        ran("docker", "stack", "config", "-c", str(DEPLOY / "swarm.yaml"), environment=wanted)
+    )
+    service = read["services"]["backupd"]
+    assert service["deploy"]["mode"] == "global"
+    assert service["environment"]["BACKUPD_HOST"] == "{{.Node.Hostname}}"

@@ -50,6 +50,24 @@ def test_members_are_relative_and_sorted(
     assert names(save(engine, volume, gnu, fifo_dir)) == [".", "./a", "./b", "./b/1", "./b/2", "./c"]
 
 
+@pytest.mark.parametrize("tar", ["gnu", "busybox"])
+def test_nothing_of_the_volume_is_read_before_the_beginning(
+    engine: Engine,
+    request: pytest.FixtureRequest,
+    tar: str,
+    make_volume: MakeVolume,
+    run_in_volume: RunInVolume,
+    fifo_dir: Path | None,
+) -> None:
+    """A helper that runs before the containers are quiet has the volume as it is when they are."""
+    volume, image = make_volume(), request.getfixturevalue(tar)
+    run_in_volume(volume, "touch a gone")
+    with export(engine, volume, image, instance=INSTANCE, run=RUN_ID, fifo_dir=fifo_dir) as output:
+        run_in_volume(volume, "touch late; rm gone")
+        output.begin()
+        assert set(names(read_all(output))) == {".", "./a", "./late"}
+
+
 def test_empty_volume_gives_a_whole_stream(
     engine: Engine, gnu: HelperImage, make_volume: MakeVolume, fifo_dir: Path | None
 ) -> None:

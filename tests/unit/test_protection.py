@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pytest
 
 from backupd.errors import ConfigError
-from backupd.protection import Policy, Protection, Rule, resolve
+from backupd.protection import Policy, Protection, Rule, resolve, treatment
 from backupd.retention import Retention
+from backupd.treatment import Hook, Treatment, merged
 from backupd.volume import Container, Mount, Volume
 
 DEFAULTS = Policy("@daily", "pause", (), Retention.parse("last=3 daily=7"))
@@ -60,6 +61,68 @@ def test_every_key_of_a_label_is_read() -> None:
     labels = {"schedule": "5 4 * * *", "retention": "last=2", "quiesce": "none", "exclude": "*.tmp, cache/*"}
     expected = Policy("5 4 * * *", "none", ("*.tmp", "cache/*"), Retention(last=2))
     assert policy(decide(volume(enable="True", **labels))) == expected
+
+
+HOOKS = {
+    "pre": '["redis-cli", "save"]',
+    "pre_user": "redis",
+    "pre_timeout": "90s",
+    "post": 'echo "$HOME" && sync',
+    "post_user": "0:0",
+    "post_timeout": "2m",
+}
+
+
+def test_hooks_are_read_from_labels_of_the_volume() -> None:
+    """A JSON array is the exec form, any other text goes to the container's own sh."""
+    found = policy(decide(volume(enable="true", quiesce="stop", **HOOKS)))
+    assert treatment(volume(quiesce="stop", **HOOKS), found, container("db", {})) == Treatment(
+        "stop",
+        pre=(Hook(("redis-cli", "save"), "redis", 90.0),),
+        post=(Hook(("sh", "-c", 'echo "$HOME" && sync'), "0:0", 120.0),),
+    )
+
+
+def test_each_container_is_treated_as_it_says_itself() -> None:
+    """Mixed: containers that differ are no conflict, and one that says nothing gets what the rule says."""
+    stopped = container("db", {"backupd.quiesce": "stop"})
+    hooked = container("web", {"backupd.volume.shop_pgdata.pre": "drain", "backupd.pre": "other"})
+    silent = container("cron", {})
+    rules = (Rule("shop_*", enable=True, quiesce="none"),)
+    found = policy(decide(volume(), stopped, hooked, silent, rules=rules))
+    assert treatment(volume(), found, stopped) == Treatment("stop")
+    assert treatment(volume(), found, hooked) == Treatment("none", pre=(Hook(("sh", "-c", "drain")),))
+    assert treatment(volume(), found, silent) == Treatment("none")
+
+
+def test_the_volumes_own_label_wins_over_those_of_containers() -> None:
+    """Who labels the volume speaks for all that write to it."""
+    labelled, db = volume(enable="true", quiesce="stop"), container("db", {"backupd.quiesce": "none"})
+    assert treatment(labelled, policy(decide(labelled, db)), db) == Treatment("stop")
+
+
+def test_what_suits_a_container_holds_where_nobody_has_said_anything() -> None:
+    """A default of the container's own gives way to every label and rule, key by key."""
+    suits = Treatment("stop", pre=(Hook(("save",)),))
+    silent, said = container("db", {}), container("db", {"backupd.quiesce": "pause"})
+    found = policy(decide(volume(enable="true"), silent))
+    assert treatment(volume(), found, silent, suits) == suits
+    assert treatment(volume(), found, said, suits) == Treatment("pause", pre=suits.pre)
+
+
+def test_a_reader_that_is_to_be_calmed_is_told_that_it_is_not() -> None:
+    """A hook that would never run is not passed over in silence."""
+    reader = container("web", {"backupd.volume.shop_pgdata.pre": "sync"}, writes=False)
+    found = decide(volume(enable="true"), reader)
+    assert "has no effect: it mounts volume shop_pgdata read-only" in found.warnings[0]
+
+
+def test_a_container_of_several_volumes_gets_the_strongest_treatment_and_each_hook_once() -> None:
+    """One window holds it for all of them."""
+    first, second = Hook(("first",)), Hook(("second",))
+    assert merged([Treatment("pause", (first,)), Treatment("stop", (second, first)), Treatment("none")]) == (
+        Treatment("stop", (first, second))
+    )
 
 
 def test_precedence_goes_key_by_key_from_volume_to_defaults() -> None:
@@ -177,7 +240,7 @@ def test_labels_that_backupd_sets_itself_are_passed_over() -> None:
     assert decide(volume(**marks)).warnings == ()
 
 
-@pytest.mark.parametrize("key", ["drill", "group", "pre_timeout"])
+@pytest.mark.parametrize("key", ["drill"])
 def test_label_of_a_later_version_is_warned_about(key: str) -> None:
     """What would only add safety does not stop the backup."""
     found = decide(volume(enable="true", **{key: "x"}))
@@ -185,13 +248,23 @@ def test_label_of_a_later_version_is_warned_about(key: str) -> None:
     assert "not supported by this version" in found.warnings[0]
 
 
-@pytest.mark.parametrize(("key", "value"), [("quiesce", "stop"), ("pre", "sync"), ("post", "sync")])
-def test_consistency_that_cannot_be_given_is_an_error(key: str, value: str) -> None:
-    """A backup is refused that would be less consistent than was asked for."""
-    found = decide(volume(enable="true", **{key: value}))
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pre", ""),
+        ("pre", '["sync", 1]'),
+        ("pre", "[sync]"),
+        ("post", '[""]'),
+        ("pre_timeout", "0s"),
+        ("post_timeout", "soon"),
+        ("pre_user", ""),
+    ],
+)
+def test_bad_hook_is_an_error_that_names_the_label(key: str, value: str) -> None:
+    """I1: and not the value, for there may be a password in a command."""
+    found = decide(volume(enable="true"), container("db", {f"backupd.{key.replace('_', '-')}": value}))
     assert found.policy is None
-    assert f"backupd.{key}" in found.errors[0]
-    assert "not supported by this version" in found.errors[0]
+    assert found.errors[0].startswith(f"backupd.{key.replace('_', '-')} on container db: ")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +293,7 @@ def test_bad_value_is_an_error_that_names_it(key: str, value: str) -> None:
 
 def test_all_errors_of_a_volume_are_told_at_once() -> None:
     """Nobody should have to mend labels one at a time."""
-    found = decide(volume(enable="true", schedule="x", retention="y", quiesce="z", pre="sync"))
+    found = decide(volume(enable="true", schedule="x", retention="y", quiesce="z", pre=""))
     assert len(found.errors) == 4
 
 

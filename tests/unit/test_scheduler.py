@@ -24,7 +24,7 @@ DAILY = "0 2 * * *"
 def job(name: str, schedule: str = DAILY, members: tuple[str, ...] = ()) -> Job:
     """A volume alone, or a group of these members."""
     policy = Policy(schedule=schedule, quiesce="pause", exclude=(), retention=Retention(last=1))
-    return Job(name, name, schedule, dict.fromkeys(members or (name,), policy), frozenset())
+    return Job(name, name, name, schedule, dict.fromkeys(members or (name,), policy), frozenset())
 
 
 def jobs(*given: Job) -> dict[str, Job]:

@@ -152,7 +152,7 @@ def test_unknown_variable_is_refused(config: Path, name: str, near: str) -> None
         ("BACKUPD_TIMEZONE", "../zone", 'unknown time zone "../zone"'),
         ("BACKUPD_DEFAULT__SCHEDULE", "31 2 30 2 *", '"31 2 30 2 *" never fires'),
         ("BACKUPD_DEFAULT__RETENTION", "last=0", "last must be a number above zero"),  # I3
-        ("BACKUPD_DEFAULT__QUIESCE", "stop", "should be 'pause' or 'none'"),
+        ("BACKUPD_DEFAULT__QUIESCE", "freeze", "should be 'none', 'pause' or 'stop'"),
         ("BACKUPD_LOG__LEVEL", "loud", "should be 'debug'"),
     ],
 )
@@ -262,9 +262,9 @@ def test_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
     settings = load(config, {})
     assert set(shown) == set(Settings.model_fields)
     assert set(shown["volume"][0]) == set(RuleSettings.model_fields)
-    for section in ("helper", "default", "encryption", "forget", "prune", "log"):
+    for section in ("helper", "default", "encryption", "forget", "prune", "quiesce", "log"):
         assert set(shown[section]) == set(type(getattr(settings, section)).model_fields)
-    for section in ("default", "forget", "prune", "log"):
+    for section in ("default", "forget", "prune", "quiesce", "log"):
         assert getattr(settings, section) == getattr(Settings(), section)
     for key in ("storage", "state_dir", "concurrency", "fifo_dir"):
         assert getattr(settings, key) == getattr(Settings(), key)

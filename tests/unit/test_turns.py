@@ -75,8 +75,8 @@ def test_turns_come_in_order_and_not_more_than_the_limit(work: Work) -> None:
     for name in "abcde":
         assert turns.add(name)
     work.wait_for("a", "b")
-    assert [turn.name for turn in turns.working] == ["a", "b"]
-    assert [turn.name for turn in turns.waiting] == ["c", "d", "e"]
+    assert [turn.key for turn in turns.working] == ["a", "b"]
+    assert [turn.key for turn in turns.waiting] == ["c", "d", "e"]
     work.let_go("b")
     work.wait_for("a", "c")
     work.let_go()
@@ -104,7 +104,7 @@ def test_what_is_claimed_is_never_at_work_twice(work: Work) -> None:
     for name in claims:
         turns.add(name)
     work.wait_for("db", "mail")
-    assert [turn.name for turn in turns.waiting] == ["uploads", "static"]
+    assert [turn.key for turn in turns.waiting] == ["uploads", "static"]
     work.let_go("db")
     work.wait_for("uploads", "mail")
     work.let_go("uploads")
