@@ -8,6 +8,7 @@
     │   ├── VolumeNotFound
     │   ├── VolumeInUse
     │   ├── OwnVolume                      backupd's own repository or state
+    │   ├── RoomMissing                    in a volume
     │   ├── HelperFailed                   tar in the helper container
     │   ├── HelperImageUnavailable
     │   └── QuiesceFailed
@@ -25,6 +26,7 @@
     │   └── SnapshotNotFound
     ├── IntegrityError            exit 4   bytes are not what they were
     │   ├── ObjectDamaged
+    │   ├── ProofFailed                    what was restored is not what was saved
     │   └── StreamRejected                 a tar stream that is cut or malformed
     ├── DaemonUnreachable                  no daemon answers on the socket of the state directory
     ├── PartFailed                exit 3   some of several volumes failed
@@ -76,6 +78,10 @@ class VolumeInUse(EngineError):
 
 class OwnVolume(EngineError):
     """The volume holds backupd's own repository or state."""
+
+
+class RoomMissing(EngineError):
+    """A volume has too little room for what is to be restored into it."""
 
 
 class HelperFailed(EngineError):
@@ -150,6 +156,10 @@ class ObjectDamaged(IntegrityError):
 
 class StreamRejected(IntegrityError):
     """A tar stream is cut short or malformed."""
+
+
+class ProofFailed(IntegrityError):
+    """What lies in a volume is not what a snapshot holds."""
 
 
 class DaemonUnreachable(BackupdError):

@@ -18,7 +18,7 @@ from backupd.operations.prune import due, last_prune, prune
 from backupd.operations.unprotected import Reported, unprotected
 from backupd.operations.verify import verify
 from backupd.progress import silent
-from backupd.repository.finding import Finding
+from backupd.repository.verification.finding import Finding
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
 from backupd.wiring import opened, protections, put_right
@@ -62,7 +62,7 @@ class Upkeep:
         if self._stop.is_set():
             return
         with _put_off("leftovers are"):
-            put_right(self._context.instance, self._context.engine, self._context.journal, log.warning)
+            put_right(self._settings(), self._context.engine, self._context.journal, log.warning)
 
     def _look(self) -> None:
         """See what is not protected; what is new of it is told."""

@@ -26,12 +26,12 @@ from backupd.errors import BackupdError, Interrupted, QuiesceFailed
 from backupd.group import groups
 from backupd.health import Watched
 from backupd.operations.context import Context
+from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
 from backupd.rate import Rate
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.storage.base import Storage
-from backupd.storage.local import LocalStorage
 from backupd.storage.location import open_storage
 from backupd.storage.paced import PacedStorage
 from backupd.storage.retry import Retry
@@ -70,7 +70,6 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
             Repository.open(
                 _paced(storage, settings.limits.upload, cancel),
                 settings.keys,
-                remote=not isinstance(storage, LocalStorage),
                 caches=settings.state_dir / "cache",
                 note=log.debug,
             )
@@ -87,7 +86,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
         instance = instance_name(settings)
-        put_right(instance, engine, journal, say)
+        put_right(settings, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
                 engine=engine,
@@ -96,6 +95,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 image=_image(settings, engine, instance, say),
                 host=settings.host,
                 instance=instance,
+                state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
                 quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
@@ -148,16 +148,20 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
     return newest.started if newest else None
 
 
-def put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
-    """Undo what runs that were killed have left behind, and nothing of what still goes on."""
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Undo what runs that were killed have left behind, and nothing of what still goes on.
+
+    Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    """
+    for name in reap(engine, instance_name(settings), journal):
+        say(f"helper {name} of a run that was killed is removed")
+    _finish_restores(settings, engine, journal, say)
     try:
         for name in recover(engine, journal):
             say(f"container {name} was held by a run that was killed, and goes on now")
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
-    for name in reap(engine, instance, journal):
-        say(f"helper {name} of a run that was killed is removed")
 
 
 def zone(settings: Settings) -> tzinfo:
@@ -172,7 +176,7 @@ def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
 
 def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
     """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
-    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
+    return _image(settings, engine, instance_name(settings), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -229,3 +233,11 @@ def _instance(state_dir: Path) -> str:
         raise BackupdError(
             f"cannot use {path}: {error.strerror}", hint="look at the state directory"
         ) from error
+
+
+def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    left = notes(settings.state_dir)
+    if left:
+        image, instance = found_image(settings, engine, say), instance_name(settings)
+        for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
+            say(text)

@@ -128,7 +128,20 @@ def _restore(command: argparse.ArgumentParser) -> None:
     when.add_argument("--at", type=moment, metavar="TIME", help="the newest snapshot not after this time")
     command.add_argument("--host", metavar="H", help="take the snapshots of this host")
     command.add_argument("--to", metavar="NEW", help="restore into a volume of this name instead")
-    command.add_argument("--replace", action="store_true", help="a volume that holds files is emptied first")
+    over = command.add_mutually_exclusive_group()
+    over.add_argument(
+        "--replace",
+        action="store_true",
+        help="in the place of what the volume holds; containers that use it are stopped and started again",
+    )
+    over.add_argument(
+        "--in-place-wipe",
+        action="store_true",
+        help="where there is no room for both: remove the volume's files first",
+    )
+    command.add_argument(
+        "--no-safety-snapshot", action="store_true", help="do not save what the volume holds before it goes"
+    )
     command.add_argument(
         "--path",
         action="append",
@@ -319,7 +332,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         _export,
     ),
     "verify": (
-        "prove that snapshots are whole: chunks, chunk lists, indexes",
+        "prove that snapshots are whole: packs, chunk lists, indexes",
         "backupd verify\nbackupd verify shop_postgres_data --read-data\nbackupd verify --read-data=5%",
         _verify,
     ),
@@ -372,7 +385,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         _notify,
     ),
     "prune": (
-        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "free the space of packs that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
     ),

@@ -16,7 +16,7 @@ from backupd.cli.progress import cancellable, shown
 from backupd.errors import SnapshotNotFound, UsageError
 from backupd.operations.context import Context
 from backupd.operations.lock import volume_lock
-from backupd.operations.restore import RestorePlan, RestoreResult, execute, plan
+from backupd.operations.restore import Consent, RestorePlan, RestoreResult, execute, plan
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
@@ -41,13 +41,14 @@ def run(arguments: Namespace, settings: Settings) -> int:
         for name in sorted(arguments.to or manifest.volume.name for manifest in manifests):
             # A daemon that sees the new volume must not save it half restored.
             locks.enter_context(volume_lock(settings.state_dir, name))
-        plans = [plan(context, m, to=arguments.to, replace_content=arguments.replace) for m in manifests]
+        consent = Consent(arguments.replace, arguments.in_place_wipe, safe=not arguments.no_safety_snapshot)
+        plans = [plan(context, m, to=arguments.to, consent=consent) for m in manifests]
         for each in plans:
             say(str(each))
         if arguments.dry_run:
             _print(arguments, [_plan_as_json(each) for each in plans])
             return 0
-        confirm([each.volume.name for each in plans if not each.empty], yes=arguments.yes)
+        confirm([each.volume.name for each in plans if each.destroys], yes=arguments.yes)
         with cancellable(cancel):
             results = [_execute(context, each, cancel) for each in plans]
     _print(arguments, [_as_json(result) for result in results])
@@ -136,8 +137,9 @@ def _plan_as_json(each: RestorePlan) -> dict[str, Any]:
         "volume": each.volume.name,
         "snapshot": each.manifest.snapshot,
         "host": each.manifest.host,
-        "exists": each.exists,
-        "empty": each.empty,
+        "way": each.way,
+        "stops": each.users,
+        "saves": each.destroys and each.safe,
     }
 
 

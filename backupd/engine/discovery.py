@@ -93,7 +93,7 @@ def writers(engine: Engine, volumes: Collection[str]) -> tuple[Container, ...]:
         return ()
     with door("list containers"):
         answers = engine.api.containers(all=True, filters={"volume": list(volumes)})
-    found = [_container(answer) for answer in answers if HELPER not in (answer.get("Labels") or {})]
+    found = [_container(answer) for answer in answers if not _helps(answer) and not _holds(answer)]
     return tuple(each for each in found if any(each.writes(volume) for volume in volumes))
 
 

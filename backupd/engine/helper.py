@@ -141,8 +141,10 @@ def export(
     fifo_dir: Path | None = None,
     cancel: threading.Event | None = None,
     check: Check | None = None,
+    below: str = "",
 ) -> Iterator[TarOutput]:
-    """The volume as a tar stream; the volume is mounted read-only and its helper removed in any case.
+    """The volume, or a directory `below` its root, as a tar stream; it is mounted read-only, and the helper
+    is removed in any case.
 
     The helper runs, but reads nothing before `begin`: what takes long is done. (busybox tar cannot wait, its
     helper is made then.) While the helper is there the engine refuses to delete the volume. `fifo_dir` is a
@@ -153,7 +155,16 @@ def export(
     waits = image.tar == "gnu"
     job = _Job(engine, volume, image, instance, run, cancel or threading.Event(), also=check, waits=waits)
     what = ("--files-from=-",) if waits else (".",)
-    command = ("tar", *image.flags, *_excluded(exclude), "-C", VOLUME_PATH, "-f", "{archive}", *what)
+    command = (
+        "tar",
+        *image.flags,
+        *_excluded(exclude),
+        "-C",
+        f"{VOLUME_PATH}/{below}",
+        "-f",
+        "{archive}",
+        *what,
+    )
     with ExitStack() as stack:
         output = TarOutput(job, partial(_opened, stack, job, command, fifo_dir))
         if waits:
@@ -186,13 +197,15 @@ def extract(
     run: str,
     fifo_dir: Path | None = None,
     cancel: threading.Event | None = None,
+    below: str = "",
 ) -> Iterator[TarInput]:
-    """Unpack a tar stream into the volume, which should be empty: a link in it could lead tar elsewhere.
+    """Unpack a tar stream into the volume, or `below` its root: into what is empty, for a link in it could
+    lead tar elsewhere.
 
     What holds for `export` holds here; a stream that is cut leaves a part of its members behind.
     """
     job = _Job(engine, volume, image, instance, run, cancel or threading.Event(), writes=True)
-    command = ("tar", *EXTRACT_FLAGS[image.tar], "-C", VOLUME_PATH, "-f", "{archive}")
+    command = ("tar", *EXTRACT_FLAGS[image.tar], "-C", f"{VOLUME_PATH}/{below}", "-f", "{archive}")
     with ExitStack() as stack:
         met = _met(stack, job, command, fifo_dir, os.O_WRONLY)
         if met is not None:

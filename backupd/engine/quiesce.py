@@ -108,9 +108,13 @@ class Quiesce:
                 hint="raise quiesce.limit, or find out what is so slow",
             )
 
-    def keep(self) -> None:
-        """Leave stopped what is stopped, and forget that it was us; the rest is undone all the same."""
+    def keep(self) -> tuple[Change, ...]:
+        """Leave stopped what is stopped, and forget that it was us; the rest is undone all the same.
+
+        Returned is what starts it again, later: record it, and `recover`.
+        """
         self._kept = True
+        return tuple(change for change in self._changes if change.action == "stop")
 
     def end(self) -> Report:
         """Let everybody go on, and say what it was worth; again, the same. For any thread.

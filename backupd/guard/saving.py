@@ -10,7 +10,7 @@ from functools import partial
 
 from backupd.errors import BackupdError
 from backupd.operations.context import Context
-from backupd.operations.ending import failed, succeeded
+from backupd.operations.ending import ended
 from backupd.operations.preflight import Preflight
 from backupd.operations.save import Outcome, Target, save
 from backupd.progress import silent
@@ -34,18 +34,15 @@ def preflight(
         run = Run(protection.volume.name, protection.volume.name, datetime.now(UTC))
         for listener in listeners:
             listener.started(run)
-        ended = replace(run, outcome="failed", error="internal error")
+        end = replace(run, outcome="failed", error="internal error")
         try:
             outcome = _save(settings(), context, protection, say, cancel)
-            if outcome.saved is None:
-                raise outcome.error or BackupdError(f"volume {run.volume} could not be saved")
-            ended = succeeded(run, outcome.saved.manifest)
-        except BackupdError as error:
-            ended = failed(run, error)
-            raise
+            end = ended(run, outcome)
         finally:
             for listener in listeners:
-                listener.ended(ended)
+                listener.ended(end)
+        if outcome.saved is None:
+            raise outcome.error or BackupdError(f"volume {run.volume} could not be saved")
         return outcome.saved.manifest
 
     return Preflight(

@@ -16,6 +16,7 @@ class Context:
     """An engine, a repository, and who acts between them.
 
     `host` is the name under which snapshots are kept, `instance` marks this installation's helpers,
+    `state_dir` is where durable notes and locks are,
     `fifo_dir` is where the engine's helpers can meet this process (None: they cannot), and
     `quiesce_limit_seconds` how long a backup may keep an application from its work.
     """
@@ -26,5 +27,6 @@ class Context:
     image: HelperImage
     host: str
     instance: str
+    state_dir: Path
     fifo_dir: Path | None
     quiesce_limit_seconds: float = 600.0

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from backupd.errors import BackupdError, Interrupted, Locked
-from backupd.runs import Outcome, Run
-from backupd.snapshot import Manifest
+from backupd.operations.save import Outcome
+from backupd.runs import Outcome as Word
+from backupd.runs import Run
 
 
-def succeeded(run: Run, manifest: Manifest) -> Run:
-    """The run, which ends now with a snapshot."""
-    return replace(run, outcome=manifest.outcome, manifest=manifest, seconds=_seconds(run))
+def ended(run: Run, outcome: Outcome) -> Run:
+    """The run with what came of it; its closing line in the log has told it."""
+    run = replace(run, started=outcome.started, seconds=round(outcome.seconds, 3))
+    if outcome.saved:
+        manifest, degraded = outcome.saved.manifest, "; ".join(outcome.saved.degraded)
+        word: Word = "degraded" if degraded else manifest.outcome
+        return replace(run, outcome=word, manifest=manifest, error=degraded or None)
+    error = outcome.error or BackupdError("the reason is not known")
+    return replace(run, outcome=_word(error), error=error.message, hint=error.hint)
 
 
-def failed(run: Run, error: BackupdError) -> Run:
-    """The run, which ends now with an error, or through nobody's fault."""
-    return replace(run, outcome=outcome(error), error=error.message, hint=error.hint, seconds=_seconds(run))
-
-
-def outcome(error: BackupdError) -> Outcome:
+def _word(error: BackupdError) -> Word:
     """What an error means for a run: told to stop and locked out are no failures."""
     if isinstance(error, Interrupted):
         return "interrupted"
     return "skipped" if isinstance(error, Locked) else "failed"
-
-
-def _seconds(run: Run) -> float:
-    return round(max(0.0, (datetime.now(UTC) - run.started).total_seconds()), 3)

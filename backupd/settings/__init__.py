@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from backupd.errors import ConfigError
 from backupd.protection import Policy, Rule
-from backupd.repository.keys import Keys
+from backupd.repository.encryption.keys import Keys
 from backupd.settings.sections import (
     DefaultSettings,
     EncryptionSettings,

@@ -142,7 +142,7 @@ class EncryptionSettings(Section):
 
 
 class PruneSettings(Section):
-    """When chunks that no snapshot names are deleted; no `schedule` where another host does it."""
+    """When packs that no snapshot names are deleted; no `schedule` where another host does it."""
 
     schedule: CronOrNever | None = "@weekly"
     grace: Duration = timedelta(hours=24)

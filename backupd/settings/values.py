@@ -97,7 +97,7 @@ def _words(value: object) -> object:
 
 
 def _recipient(text: str) -> str:
-    from backupd.repository import age  # brings pyrage along, which most have no use for
+    from backupd.repository.encryption import age  # brings pyrage along, which most have no use for
 
     return _read(age.normalise, text)
 

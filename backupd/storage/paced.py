@@ -37,6 +37,9 @@ class PacedStorage:
     def get(self, key: str, *, limit_bytes: int) -> bytes:
         return self._inner.get(key, limit_bytes=limit_bytes)
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return self._inner.get_range(key, offset, length)
+
     def open(self, key: str) -> BinaryIO:
         return self._inner.open(key)
 

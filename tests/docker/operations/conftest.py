@@ -15,7 +15,7 @@ from backupd.engine.image import helper_image
 from backupd.engine.journal import Journal
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
-from backupd.operations.restore import RestoreResult, execute, plan
+from backupd.operations.restore import Consent, RestoreResult, execute, plan
 from backupd.operations.taking import Wish
 from backupd.operations.window import Result, read_together
 from backupd.progress import Progress, silent
@@ -61,9 +61,11 @@ class Site:
         """What became of wishes, in one window."""
         return read_together(self.context, wishes, cancel=threading.Event())
 
-    def restore(self, manifest: Manifest, *, to: str | None = None, replace: bool = False) -> RestoreResult:
+    def restore(
+        self, manifest: Manifest, *, to: str | None = None, replace: bool = False, wipe: bool = False
+    ) -> RestoreResult:
         """The snapshot put back."""
-        made = plan(self.context, manifest, to=to, replace_content=replace)
+        made = plan(self.context, manifest, to=to, consent=Consent(replace, wipe))
         return execute(self.context, made, progress=silent, cancel=threading.Event())
 
 
@@ -88,6 +90,7 @@ def site_on(engine: Engine, tmp_path: Path, keys: Keys) -> Iterator[Site]:
             image=helper_image(engine, None, lambda _: None, instance="backupd-test"),
             host="testhost",
             instance=f"test-{tmp_path.name}",
+            state_dir=tmp_path,
             fifo_dir=fifo_dir,
         )
         yield Site(context, storage, tmp_path)

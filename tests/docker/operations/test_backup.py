@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_the_application_running(
     run_in_volume(volume, "head -c 30000000 /dev/urandom >noise")
     writer = start_container(WRITER, volume)
     full = FaultyStorage(
-        site.storage, fail_when=lambda call: StorageFull("no room") if call.startswith("put chunks") else None
+        site.storage, fail_when=lambda call: StorageFull("no room") if call.startswith("put packs") else None
     )
     with pytest.raises(StorageFull):
         site.on(full).backup(volume)

@@ -19,7 +19,7 @@ import zstandard
 from backupd.engine.client import Engine
 from backupd.errors import KeyMissing, StreamRejected
 from backupd.operations.export import export
-from backupd.operations.restore import plan
+from backupd.operations.restore import Consent, plan
 from backupd.progress import silent
 from backupd.repository import Keys, Repository
 from tests.docker.conftest import MakeVolume, RunInVolume
@@ -227,6 +227,6 @@ def test_a_hostile_snapshot_is_refused_before_anything_is_touched(
     )
     snapshot = site.context.repository.find(volume)
     with pytest.raises(StreamRejected, match="leads out"):
-        plan(site.context, snapshot, to=None, replace_content=True)
+        plan(site.context, snapshot, to=None, consent=Consent(replace=True))
     assert run_in_volume(volume, "cat kept") == "kept\n"
     assert len(site.context.repository.snapshots()) == 1

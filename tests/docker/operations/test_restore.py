@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import uuid
+
 import pytest
 
 from backupd.errors import EngineError, ObjectDamaged, VolumeInUse, VolumeNotFound
-from backupd.operations.restore import plan
+from backupd.operations.restore import Consent, plan
 from backupd.volume import Volume
 from tests.docker.conftest import MakeVolume, RunInVolume, StartContainer
 from tests.docker.operations.conftest import Site
@@ -85,19 +88,19 @@ def test_replaced_files_are_saved_first(site: Site, filled: str, run_in_volume: 
     assert run_in_volume(filled, LIST) == newer
 
 
-@pytest.mark.parametrize("replace", [False, True])
-def test_a_volume_in_use_is_refused(
-    site: Site, filled: str, start_container: StartContainer, run_in_volume: RunInVolume, replace: bool
-) -> None:
-    """I18: a running or paused container uses it, even if it only reads; the error names it."""
+def test_a_volume_in_use_is_refused(site: Site, filled: str, start_container: StartContainer) -> None:
+    """I18: a running container uses it, even if it only reads; the error names it and what would do it."""
     snapshot = site.backup(filled)
-    user = start_container("sleep 1000", filled, name="backupd-test-user-of-it")
-    with pytest.raises(VolumeInUse, match="backupd-test-user-of-it"):
-        site.restore(snapshot, replace=replace)
+    name = f"backupd-test-user-{uuid.uuid4().hex[:8]}"
+    user = start_container("sleep 1000", filled, name=name)
+    with pytest.raises(VolumeInUse, match=name) as caught:
+        site.restore(snapshot)
+    assert f"docker stop {name}" in str(caught.value.hint)
+    assert "--replace" in str(caught.value.hint)
     site.context.engine.api.pause(user)
-    with pytest.raises(VolumeInUse) as caught:
-        site.restore(snapshot, replace=replace)
-    assert "docker stop backupd-test-user-of-it" in str(caught.value.hint)
+    with pytest.raises(VolumeInUse, match="paused") as caught:
+        site.restore(snapshot, replace=True)
+    assert f"docker stop {name}" in str(caught.value.hint)
     site.context.engine.api.unpause(user)
 
 
@@ -108,7 +111,7 @@ def test_a_missing_chunk_stops_the_restore_before_anything_is_touched(
     snapshot = site.backup(filled)
     run_in_volume(filled, "echo newer >newer")
     before = run_in_volume(filled, LIST)
-    site.storage.hide(next(site.context.repository.reader(snapshot).chunk_keys()))
+    site.storage.hide(next(site.context.repository.reader(snapshot).slices()).pack)
     with pytest.raises(ObjectDamaged, match="missing"):
         site.restore(snapshot, replace=True)
     assert run_in_volume(filled, LIST) == before
@@ -117,25 +120,39 @@ def test_a_missing_chunk_stops_the_restore_before_anything_is_touched(
 def test_a_volume_made_for_a_restore_that_failed_is_removed(site: Site, filled: str) -> None:
     """R4: a damaged chunk in the middle: the error names it, and no half-filled volume stays."""
     snapshot = site.backup(filled)
-    keys = list(site.context.repository.reader(snapshot).chunk_keys())
-    site.storage.flip_bit(keys[-2], 999)
-    with pytest.raises(ObjectDamaged, match=keys[-2]):
+    damaged = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
+    site.storage.flip_bit(damaged.pack, damaged.offset * 8 + 999)
+    with pytest.raises(ObjectDamaged, match=re.escape(str(damaged))):
         site.restore(snapshot, to="backupd-test-never-made")
     with pytest.raises(VolumeNotFound):
         site.context.engine.volume("backupd-test-never-made")
 
 
-def test_a_failed_replacement_says_where_the_old_files_are(
+def test_a_failed_replacement_leaves_what_was_there(
+    site: Site, filled: str, run_in_volume: RunInVolume
+) -> None:
+    """R4: a damaged chunk shows while the new content is built; the old has not moved."""
+    snapshot = site.backup(filled)
+    run_in_volume(filled, "echo newer >newer; rm noise")
+    newer = run_in_volume(filled, LIST)
+    noise = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
+    site.storage.flip_bit(noise.pack, noise.offset * 8 + 999)
+    with pytest.raises(ObjectDamaged):
+        site.restore(snapshot, replace=True)
+    assert run_in_volume(filled, LIST) == newer
+
+
+def test_a_wipe_that_failed_says_where_the_old_files_are(
     site: Site, filled: str, run_in_volume: RunInVolume
 ) -> None:
     """The hint is the command that brings them back, and that works."""
     snapshot = site.backup(filled)
     run_in_volume(filled, "echo newer >newer; rm noise")
     newer = run_in_volume(filled, LIST)
-    keys = list(site.context.repository.reader(snapshot).chunk_keys())
-    site.storage.flip_bit(keys[1], 999)
+    noise = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
+    site.storage.flip_bit(noise.pack, noise.offset * 8 + 999)
     with pytest.raises(ObjectDamaged) as caught:
-        site.restore(snapshot, replace=True)
+        site.restore(snapshot, wipe=True)
     saved = site.context.repository.find(filled)
     assert f"backupd restore {filled} --snapshot {saved.snapshot} --replace" in str(caught.value.hint)
     site.restore(saved, replace=True)
@@ -158,14 +175,14 @@ def test_a_volume_whose_options_were_secret_is_not_made_up(site: Site, make_volu
     secret = Volume(volume, "local", {"o": "(redacted)"}, {})
     changed = type(snapshot)(**{**vars(snapshot), "volume": secret, "redacted": ("options.o",)})
     with pytest.raises(EngineError, match=r"options\.o") as caught:
-        plan(site.context, changed, to="backupd-test-never-made", replace_content=False)
+        plan(site.context, changed, to="backupd-test-never-made", consent=Consent())
     assert "docker volume create" in str(caught.value.hint)
 
 
 def test_a_plan_says_what_will_be_lost(site: Site, filled: str, run_in_volume: RunInVolume) -> None:
     """A person reads it before typing yes."""
     snapshot = site.backup(filled)
-    text = str(plan(site.context, snapshot, to=None, replace_content=True))
+    text = str(plan(site.context, snapshot, to=None, consent=Consent(replace=True)))
     assert "REPLACING ALL ITS FILES" in text
     assert snapshot.snapshot in text
     assert "saved as a snapshot first" in text

@@ -1,0 +1,142 @@
+"""Put a snapshot in the place of what a volume holds, while the containers that use it are stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from backupd.engine.discovery import survey
+from backupd.engine.helper import extract
+from backupd.engine.journal import Change
+from backupd.engine.quiesce import Patient, Quiesce, recover
+from backupd.engine.staging import Staging
+from backupd.errors import EngineError, RoomMissing
+from backupd.operations.admit import Admission, admitted
+from backupd.operations.backup import backup
+from backupd.operations.context import Context
+from backupd.operations.proof import prove
+from backupd.operations.unfinished import Note, note, strike
+from backupd.progress import Progress, Tally, silent
+from backupd.snapshot import Manifest
+from backupd.treatment import Treatment
+from backupd.volume import Container, Volume
+
+SPARE = 1.05
+"""How much more room than its files have bytes a snapshot is given."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A volume, and the snapshot whose content is to take the place of the volume's.
+
+    `safe`: what the volume holds is saved before.
+    """
+
+    context: Context
+    manifest: Manifest
+    volume: str
+    safe: bool
+
+    def execute(self, *, progress: Progress, cancel: threading.Event) -> str | None:
+        """Do it; the snapshot of what the volume held, if it was saved.
+
+        Who mounts the volume is stopped, in order, and started again at the end. Until the new content has
+        proved to be the snapshot's, byte for byte, the old is untouched, and stays whatever fails. What a
+        killed process leaves, `unfinished.finish` ends.
+        """
+        staging = Staging(
+            self.context.engine,
+            self.volume,
+            self.context.image,
+            self.context.instance,
+            self.manifest.snapshot,
+        )
+        note(self.context.state_dir, self._note())
+        with self._stopped(staging, cancel) as quiet:
+            saved = self._saved(cancel) if self.safe else None
+            self._stage(staging, progress, cancel)
+            staging.prove()
+            stopped = quiet.keep()
+            note(self.context.state_dir, self._note(stopped))
+        self._swap(staging, stopped)
+        return saved
+
+    @contextmanager
+    def _stopped(self, staging: Staging, cancel: threading.Event) -> Iterator[Quiesce]:
+        """Nobody uses the volume; when something fails inside, nothing has happened to it."""
+        quiet = Quiesce(
+            self.context.engine,
+            self.context.journal,
+            self._users,
+            image=self.context.image,
+            instance=self.context.instance,
+            limit_seconds=threading.TIMEOUT_MAX,
+            cancel=cancel,
+        )
+        try:
+            with quiet:
+                try:
+                    yield quiet
+                except BaseException:
+                    staging.undo()
+                    raise
+        except BaseException:
+            strike(self.context.state_dir, self.volume)
+            raise
+
+    def _swap(self, staging: Staging, stopped: Sequence[Change]) -> None:
+        try:
+            staging.swap()
+        except EngineError as error:
+            error.hint = (
+                "the next `backupd` command finishes it and starts "
+                f"{' '.join(change.name for change in stopped) or 'nobody'}: backupd doctor"
+            )
+            raise
+        self.context.journal.record(*stopped)
+        strike(self.context.state_dir, self.volume)
+        recover(self.context.engine, self.context.journal)
+
+    def _users(self) -> tuple[Patient, ...]:
+        users = survey(self.context.engine).users(self.volume)
+        return tuple(Patient(user, Treatment("stop")) for user in users)
+
+    def _saved(self, cancel: threading.Event) -> str:
+        return backup(self.context, self.volume, treat=_untouched, progress=silent, cancel=cancel).snapshot
+
+    def _stage(self, staging: Staging, progress: Progress, cancel: threading.Event) -> None:
+        free, needed = staging.begin(), int(SPARE * self.manifest.bytes.content)
+        if free < needed:
+            raise RoomMissing(
+                f"volume {self.volume} has {free / 1e6:,.0f} MB left, and its files and the snapshot's,"
+                f" {needed / 1e6:,.0f} MB, must fit beside each other",
+                hint="make room, or restore with --in-place-wipe, which removes the old files first",
+            )
+        done, total = 0, self.manifest.bytes.tar
+        with extract(
+            self.context.engine,
+            self.volume,
+            self.context.image,
+            instance=self.context.instance,
+            run=self.manifest.snapshot,
+            fifo_dir=self.context.fifo_dir,
+            cancel=cancel,
+            below=staging.below,
+        ) as tar:
+            stream = self.context.repository.reader(self.manifest).stream(cancel)
+            for content in admitted(stream, Admission(self.manifest.snapshot)):
+                tar.write(content)
+                done += len(content)
+                progress(Tally(done, bytes_total=total))
+            tar.finish()
+        prove(self.context, self.manifest, self.volume, below=staging.below, progress=progress, cancel=cancel)
+
+    def _note(self, stopped: Sequence[Change] = ()) -> Note:
+        return Note(self.context.engine.id, self.volume, self.manifest.snapshot, tuple(stopped))
+
+
+def _untouched(_volume: Volume, _container: Container) -> Treatment:
+    """All are stopped already."""
+    return Treatment("none")
