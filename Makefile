@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/ready ## .venv with backupd and all tools, every one pinned by hash
-.venv/ready: requirements/dev.txt pyproject.toml hatch_build.py backupd/repository/_walk.c
+.venv/ready: requirements/dev.txt pyproject.toml hatch_build.py backupd/repository/stream/_walk.c
 	@$(E)/venv .venv
 	@touch $@
 
@@ -48,7 +48,7 @@ down: ## stop the engines that were started here
 	@$(E)/down
 
 clean: down ## remove the environment, and the cache with the second engine's data
-	@rm -rf .venv .cache build dist backupd/repository/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .cache build dist backupd/repository/stream/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 PIN := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-annotate --no-header

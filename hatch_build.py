@@ -13,8 +13,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "backupd/repository/_walk.c"
-BUILT = "backupd/repository/_walk.abi3.so"
+SOURCE = "backupd/repository/stream/_walk.c"
+BUILT = "backupd/repository/stream/_walk.abi3.so"
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden"]
 
 

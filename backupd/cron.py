@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 
 from cronsim import CronSim, CronSimError
 
@@ -27,9 +28,11 @@ _RANGES = ((0, 59), (0, 59), (0, 23), (1, 28), (1, 12), (0, 6))
 _JITTER = re.compile(r"H(?:\((?P<first>\d{1,2})-(?P<last>\d{1,2})\))?(?:/(?P<step>\d{1,2}))?", re.IGNORECASE)
 
 
-def parse(expression: str, *, seed: str) -> Schedule:
+@lru_cache(maxsize=4096)
+def parse(expression: str, *, seed: str, jitter: timedelta = timedelta(0)) -> Schedule:
     """Understand a cron expression; the same seed gives `H` and the macros the same time, always.
 
+    Every time comes later by a part of `jitter`, in whole seconds, that belongs to the seed.
     Raises ConfigError naming the expression if it is malformed or can never fire.
     """
     fields = MACROS.get(expression.strip().lower(), expression).split()
@@ -37,7 +40,8 @@ def parse(expression: str, *, seed: str) -> Schedule:
         raise ConfigError(f'"{expression}" is no cron expression', hint=_HINT)
     if len(fields) == 5:
         fields.insert(0, "0")
-    schedule = Schedule(expression, " ".join(_settle(expression, fields, seed)))
+    delay = _number(seed, "jitter") % max(1, int(jitter.total_seconds()))
+    schedule = Schedule(expression, " ".join(_settle(expression, fields, seed)), timedelta(seconds=delay))
     _check(schedule)
     return schedule
 
@@ -54,19 +58,23 @@ class Schedule:
     expression: str
     fields: str
     """Second, minute, hour, day, month and weekday, with every `H` replaced."""
+    delay: timedelta = timedelta(0)
+    """How much later than the expression says."""
 
     def next(self, after: datetime) -> datetime | None:
         """The first time strictly after an aware moment, or None if there is none within fifty years."""
-        for moment in self._moments(after, reverse=False):
-            if moment.astimezone(UTC) > after.astimezone(UTC):
-                return moment
+        start = _later(after, -self.delay)
+        for moment in self._moments(start, reverse=False):
+            if moment.astimezone(UTC) > start.astimezone(UTC):
+                return _later(moment, self.delay)
         return None
 
     def previous(self, before: datetime) -> datetime | None:
         """The last time strictly before an aware moment, or None if there is none within fifty years."""
-        for moment in self._moments(before, reverse=True):
-            if moment.astimezone(UTC) < before.astimezone(UTC):
-                return moment
+        start = _later(before, -self.delay)
+        for moment in self._moments(start, reverse=True):
+            if moment.astimezone(UTC) < start.astimezone(UTC):
+                return _later(moment, self.delay)
         return None
 
     def _moments(self, start: datetime, *, reverse: bool) -> Iterator[datetime]:
@@ -85,9 +93,12 @@ class Schedule:
 def _settle(expression: str, fields: list[str], seed: str) -> Iterator[str]:
     """Replace every `H` by a number derived from the seed, as Jenkins does."""
     for position, field in enumerate(fields):
-        digest = hashlib.sha256(f"{seed}\0{position}".encode()).digest()
-        number = int.from_bytes(digest[:8], "big")
+        number = _number(seed, position)
         yield ",".join(_settle_term(expression, term, _RANGES[position], number) for term in field.split(","))
+
+
+def _number(seed: str, purpose: object) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{purpose}".encode()).digest()[:8], "big")
 
 
 def _settle_term(expression: str, term: str, limits: tuple[int, int], number: int) -> str:
@@ -113,6 +124,11 @@ def _check(schedule: Schedule) -> None:
         raise ConfigError(message, hint=_HINT) from error
     if next(moments, None) is None:
         raise ConfigError(f'"{schedule.expression}" never fires', hint=_HINT)
+
+
+def _later(moment: datetime, delay: timedelta) -> datetime:
+    """As much time after a moment as the clock on the wall may not show: hours are repeated, and left out."""
+    return (moment.astimezone(UTC) + delay).astimezone(moment.tzinfo) if delay else moment
 
 
 def _repeated(moment: datetime) -> timedelta:

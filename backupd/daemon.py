@@ -5,54 +5,50 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import structlog
 
 from backupd import __version__
-from backupd.engine.discovery import events, survey
-from backupd.errors import BackupdError, EngineError
+from backupd.engine.discovery import Survey
+from backupd.errors import BackupdError
+from backupd.guard.service import Service
+from backupd.jobs import jobs
+from backupd.observer import Observer, answering, observing
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
-from backupd.operations.prune import due, last_prune, prune
-from backupd.operations.save import save
-from backupd.progress import silent
-from backupd.protection import Policy, Protection
+from backupd.operations.successes import newest
+from backupd.protection import Protection
+from backupd.pulse import Pulse
+from backupd.reload import Reloaded, reloaded
+from backupd.runner import Runner
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.wiring import (
-    assembled,
-    connected,
-    forget_in,
-    last_success,
-    opened,
-    protections,
-    renewed,
-    zone,
-)
+from backupd.status import Daemon, Last, Status, Waiting
+from backupd.systemd import Supervisor
+from backupd.turns import Turn, Turns
+from backupd.upkeep import Upkeep
+from backupd.watch import Watch
+from backupd.web.preflight import preflight_route
+from backupd.wiring import assembled, connected, limit, protections, watched, zone
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 30
-"""How often the engine is asked even if it reports nothing: an engine that is gone reports nothing."""
-
-JOIN_SECONDS = 5
-"""How long a thread may take to end; one that waits for a silent engine ends with the process."""
-
-_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+_ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
+_SIGNALS = _ENDS | {signal.SIGHUP}
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; then undo what is under way and return 0.
+def run(settings: Settings, read: Callable[[], Settings]) -> int:
+    """Serve until SIGTERM or SIGINT; then undo what is under way and return 0. SIGHUP has `read` called anew.
 
     Refuses to start, with the error that says why: `Locked` where another daemon has the state directory,
     `RepositoryMissing`, `EngineUnreachable`, `HelperImageUnavailable`.
     """
     # As process 1 of a container, a process that does not handle SIGTERM does not receive it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # would end a daemon that only starts
     stop = threading.Event()
     try:
         with (
@@ -60,33 +56,45 @@ def run(settings: Settings) -> int:
             connected(settings) as engine,
             assembled(settings, engine, log.warning, stop) as context,
             _signals_blocked(),
+            observing(settings, zone(settings)) as observer,
         ):
-            _Service(settings, context, stop).serve()
+            service = _Service(settings, read, context, observer, stop)
+            with answering(settings, observer, [preflight_route(service.guard.answer)]):
+                service.serve()
     except KeyboardInterrupt:
         log.info("daemon stopped while it started")
     return 0
 
 
 class _Service:
-    def __init__(self, settings: Settings, context: Context, stop: threading.Event) -> None:
-        self._settings = settings
-        self._context = context
-        self._stop = stop
-        self._looking = threading.Lock()
-        self._away = False
+    def __init__(
+        self,
+        settings: Settings,
+        read: Callable[[], Settings],
+        context: Context,
+        observer: Observer,
+        stop: threading.Event,
+    ) -> None:
+        self._settings, self._read, self._stop = settings, read, stop
+        self._context, self._observer = context, observer
+        self._since = datetime.now(UTC)
         self._told: set[tuple[str, str]] = set()
-        self._scheduler = Scheduler(self._save, concurrency=settings.concurrency, timezone=zone(settings))
+        self._supervisor = Supervisor(os.environ)
+        self._runner = Runner(lambda: self._settings, context, (observer,), stop)
+        self._turns = Turns(self._work, self._claims, limit=settings.concurrency)
+        self._scheduler = Scheduler(self._turns.add, timezone=zone(settings), jitter=settings.jitter)
+        self._upkeep = Upkeep(lambda: self._settings, context, observer, stop)
+        self._watch = Watch(context.engine, stop, self._saw)
+        self.guard = Service(lambda: self._settings, context, observer, stop)
+        self._pulse = Pulse(self._supervisor, lives=self._lives, clock_moved=self._scheduler.clock_moved)
+        observer.contribute(lambda: self.status().as_json())
 
     def serve(self) -> None:
         """Work until a signal comes; it must be blocked in every thread."""
+        self._remember()
         self._scheduler.start()
-        self._schedule_prune()
-        threads = [
-            threading.Thread(target=self._watch, name="backupd-watch", daemon=True),
-            threading.Thread(target=self._look_now_and_then, name="backupd-look", daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
+        self._upkeep.schedule(self._scheduler)
+        self._watch.start()
         log.info(
             "daemon started",
             version=__version__,
@@ -96,47 +104,106 @@ class _Service:
             helper_image=self._context.image.reference,
             tar=self._context.image.tar,
         )
-        log.info("daemon stopping", signal=signal.Signals(signal.sigwait(_SIGNALS)).name)
+        self._supervisor.ready()
+        log.info("daemon stopping", signal=self._work_until_told())
+        self._supervisor.stopping()
         self._stop.set()
+        self._turns.stop()
         self._scheduler.stop()
-        for thread in threads:
-            thread.join(JOIN_SECONDS)
+        self._watch.join()
         log.info("daemon stopped")
 
-    def _watch(self) -> None:
-        for _ in events(self._context.engine, self._stop):
-            self._look()
+    def status(self) -> Status:
+        """What goes on."""
+        return Status(
+            daemon=Daemon(
+                pid=os.getpid(),
+                version=__version__,
+                since=self._since,
+                instance=self._context.instance,
+                host=self._context.host,
+                engine=self._context.engine.name,
+                engine_away=self._watch.away,
+                storage=self._context.repository.storage.location,
+            ),
+            running=self._runner.working(),
+            waiting=tuple(self._waiting(turn) for turn in self._turns.waiting),
+            next=self._scheduler.next_runs(),
+            last=self._last(),
+            skipped=self._scheduler.skips(),
+            upkeep=self._scheduler.next_upkeep(),
+        )
 
-    def _look_now_and_then(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
-            self._look()
+    def _last(self) -> dict[str, Last]:
+        """How the last run of each volume ended that is backed up here."""
+        records = self._observer.ledger.records()
+        volumes = {volume for job in self._scheduler.jobs.values() for volume in job.members}
+        return {name: last for name in volumes & records.keys() if (last := Last.of(records[name]))}
 
-    def _look(self) -> None:
-        """List the volumes and make the schedule match."""
-        with self._looking:
-            try:
-                seen = survey(self._context.engine)
-            except EngineError as error:
-                self._note_engine(error)
-                return
-            back = self._note_engine(None)
-            if not self._stop.is_set():
-                found = protections(self._settings, seen)
-                self._tell(found)
-                policies = {each.volume.name: each.policy for each in found if each.policy}
-                self._scheduler.sync(policies, self._last_success)
-                if back:
-                    self._scheduler.catch_up(self._last_success)
+    def _remember(self) -> None:
+        """Believe what the repository says of successes, which others may have made or forgotten."""
+        asked = datetime.now(UTC)
+        try:
+            self._observer.ledger.reconcile(newest(self._context.repository, self._context.host), asked)
+        except BackupdError as error:
+            log.warning("snapshots cannot be listed", error=error.message, hint=error.hint)
 
-    def _note_engine(self, error: EngineError | None) -> bool:
-        """Log when the engine goes away and comes back; whether it has just come back."""
-        back = self._away and error is None
-        if error and not self._away:
-            log.error("engine is away", error=error.message, hint=error.hint)
-        elif back:
-            log.info("engine is back")
-        self._away = error is not None
-        return back
+    def _work_until_told(self) -> str:
+        """Beat, and reload when asked to; the name of the signal that ends it."""
+        while True:
+            self._supervisor.status(self._summary())
+            received = signal.sigtimedwait(_SIGNALS, self._pulse.seconds)
+            if received is None:
+                self._pulse.beat()
+            elif received.si_signo in _ENDS:
+                return signal.Signals(received.si_signo).name
+            else:
+                self._reload()
+
+    def _summary(self) -> str:
+        volumes = sum(len(job.members) for job in self._scheduler.jobs.values())
+        at_work, waiting = len(self._turns.working), len(self._turns.waiting)
+        away = ", the engine is away" if self._watch.away else ""
+        return f"{volumes} volumes protected, {at_work} at work, {waiting} waiting{away}"
+
+    def _lives(self) -> bool:
+        return self._scheduler.lives() and self._watch.lives()
+
+    def _reload(self) -> None:
+        self._supervisor.reloading()
+        try:
+            change = reloaded(self._settings, self._read())
+        except BackupdError as error:
+            log.error("new settings refused, the old ones hold", error=error.message, hint=error.hint)
+        else:
+            self._apply(change)
+        self._supervisor.ready()
+
+    def _apply(self, change: Reloaded) -> None:
+        before, self._settings = self._settings, change.settings
+        limit(self._settings, self._context.engine)
+        self._turns.resize(self._settings.concurrency)
+        if (zone(before), before.jitter) != (zone(self._settings), self._settings.jitter):
+            self._scheduler.retime(zone(self._settings), self._settings.jitter)
+        self._upkeep.schedule(self._scheduler)
+        self._watch.look_soon()
+        log.info("settings reloaded", changed=change.changed)
+        if change.restart:
+            log.warning("settings need a restart", settings=change.restart, hint="restart the daemon")
+
+    def _saw(self, seen: Survey, back: bool) -> None:
+        """Make the schedule match what there is."""
+        if back or self._context.journal.changes:
+            self._upkeep.put_right()
+        if self._stop.is_set():
+            return
+        found = protections(self._settings, seen)
+        self._tell(found)
+        self._scheduler.sync(jobs(found, seen), self._observer.ledger.last_success)
+        if back:
+            self._scheduler.catch_up(self._observer.ledger.last_success)
+        self._observer.saw(watched(self._settings, found))
+        self.guard.saw(seen, found)
 
     def _tell(self, found: Iterable[Protection]) -> None:
         """Log each error and warning once, and again if it comes back."""
@@ -153,64 +220,24 @@ class _Service:
                     log.warning("label has no effect", volume=name, warning=text)
         self._told = told
 
-    def _last_success(self, volume: str) -> datetime | None:
-        try:
-            return last_success(self._context.repository, self._context.host, volume)
-        except BackupdError as error:
-            log.warning("last snapshot cannot be read", volume=volume, error=error.message, hint=error.hint)
-            return None
+    def _work(self, key: str) -> None:
+        # Looked up now: labels may have changed since the turn was given, or the volume be gone.
+        job = self._scheduler.jobs.get(key)
+        if job and not self._stop.is_set():
+            self._runner.run(job)
 
-    def _save(self, volume: str, policy: Policy) -> None:
-        if self._stop.is_set():
-            return
-        with suppress(BackupdError):  # the run's closing line has told it
-            save(
-                partial(renewed, self._settings, self._context, log.warning, self._stop),
-                volume,
-                policy,
-                state_dir=self._settings.state_dir,
-                progress=silent,
-                cancel=self._stop,
-                forget_in=forget_in(self._settings),
-            )
+    def _claims(self, key: str) -> frozenset[str]:
+        job = self._scheduler.jobs.get(key)
+        return job.claims if job else frozenset()
 
-    def _schedule_prune(self) -> None:
-        schedule = self._settings.prune.schedule
-        if schedule is None:
-            return
-        name = f"prune of {self._context.instance}"
-        self._scheduler.every(name, schedule, self._prune, last=last_prune(self._settings.state_dir))
-        self._scheduler.every(f"rest of {name}", "@hourly", self._finish_prune)
-
-    def _prune(self) -> None:
-        self._prune_with(condemn=True)
-
-    def _finish_prune(self) -> None:
-        """Delete what has been condemned long enough, by this host or another."""
-        self._prune_with(condemn=False)
-
-    def _prune_with(self, *, condemn: bool) -> None:
-        if self._stop.is_set():
-            return
-        try:
-            with opened(self._settings, self._stop) as repository:
-                grace = self._settings.prune.grace
-                if condemn or due(repository, grace):
-                    prune(
-                        repository,
-                        state_dir=self._settings.state_dir,
-                        grace=grace,
-                        condemn=condemn,
-                        cancel=self._stop,
-                    )
-        except BackupdError as error:
-            # A prune's own closing line has told most of them; a storage that cannot be opened has none.
-            log.warning("prune put off", error=error.message, hint=error.hint)
+    def _waiting(self, turn: Turn) -> Waiting:
+        job = self._scheduler.jobs.get(turn.key)
+        return Waiting(job.name if job else turn.key, tuple(job.members) if job else (), turn.since)
 
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Keep signals for `sigwait`; threads started inside inherit that."""
+    """Keep signals for `sigtimedwait`; threads started inside inherit that."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

@@ -28,6 +28,7 @@
     │   ├── ObjectDamaged
     │   ├── ProofFailed                    what was restored is not what was saved
     │   └── StreamRejected                 a tar stream that is cut or malformed
+    ├── DaemonUnreachable                  no daemon answers on the socket of the state directory
     ├── PartFailed                exit 3   some of several volumes failed
     ├── Locked                    exit 75
     └── Interrupted               exit 130
@@ -159,6 +160,10 @@ class StreamRejected(IntegrityError):
 
 class ProofFailed(IntegrityError):
     """What lies in a volume is not what a snapshot holds."""
+
+
+class DaemonUnreachable(BackupdError):
+    """No daemon answers on the socket of the state directory."""
 
 
 class PartFailed(BackupdError):

@@ -11,7 +11,7 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_LIBRARIES = ("apscheduler", "docker", "urllib3")
+_LIBRARIES = ("apscheduler", "docker", "urllib3", "uvicorn")
 _SECRET_NAME = re.compile(r"(password|passwd|passphrase|token|secret|[_-]key)$", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"\b((?:password|passwd|passphrase|token|secret)=)[^\s,;&\"']+", re.IGNORECASE)
 _HIDDEN = "[hidden]"

@@ -6,10 +6,12 @@ The only place that knows the labels `backupd.*` of volumes and of the user's co
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from backupd import cron, duration
 from backupd.errors import ConfigError
@@ -25,13 +27,15 @@ T = TypeVar("T")
 _PREFIX = "backupd."
 _ADDRESS = "backupd.volume."
 _RESERVED = ("helper", "instance", "run", "stand-in", "test")
-_LATER = ("group", "drill")
+_LATER = ("drill",)
 _NOBODY = "no label and no rule says backupd.enable=true"
 
 
 @dataclass(frozen=True)
 class Policy:
     """How a protected volume is backed up; `schedule` is a cron expression, `exclude` are tar patterns.
+
+    `group` names the volumes that are read together with it; "" is nobody, None those of its compose project.
 
     `quiesce`, `pre`, `post` and what belongs to them hold for containers that say nothing of their own; see
     `treatment`. `said` names what a label, a rule or the configuration has set: the rest is built in.
@@ -42,6 +46,8 @@ class Policy:
     exclude: tuple[str, ...]
     retention: Retention
     guard: Guard = "snapshot"
+    ping: str | None = field(default=None, repr=False)
+    group: str | None = None
     pre: tuple[str, ...] | None = None
     pre_user: str | None = None
     pre_timeout: float | None = None
@@ -62,6 +68,8 @@ class Rule:
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
     guard: Guard | None = None
+    ping: str | None = field(default=None, repr=False)
+    group: str | None = None
     pre: tuple[str, ...] | None = None
     pre_user: str | None = None
     pre_timeout: float | None = None
@@ -80,15 +88,26 @@ class Protection:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def unasked(self) -> bool:
+        """Whether nobody has said anything of protecting it, for or against."""
+        return self.origin == _NOBODY
+
 
 def resolve(
-    volume: Volume, users: Sequence[Container], rules: Sequence[Rule], defaults: Policy
+    volume: Volume,
+    users: Sequence[Container],
+    rules: Sequence[Rule],
+    defaults: Policy,
+    *,
+    everything: bool = False,
 ) -> Protection:
     """Decide whether a volume is protected and how: from labels on it and its containers, rules, defaults.
 
     For each key the volume's own label comes first, then a container's `backupd.volume.<name>.<key>`, then
     `backupd.<key>` of a container that mounts the volume read-write, then the first rule that matches its
-    name, then the defaults. `enable` is the exception: a single false wins over everything. Containers that
+    name, then the defaults. `enable` is the exception: a single false wins over everything; where nobody says
+    anything, a volume is protected if `everything` is and the volume has a name of its own. Containers that
     disagree on something that no label on the volume settles are an error, but for what is done to each of
     them by itself: see `treatment`.
     """
@@ -96,7 +115,8 @@ def resolve(
     claims = tuple(_claims(volume, users))
     warnings = (*_misnamed(volume, users), *_ineffective(claims), *_unheard(volume, users))
     try:
-        enabled, origin = _enabled(claims, rule)
+        unasked = (True, 'protect = "all"') if everything and not volume.anonymous else (False, _NOBODY)
+        enabled, origin = _enabled(claims, rule, unasked)
     except ConfigError as error:
         return Protection(volume, None, "backupd.enable is in error", (_told(error),), warnings)
     if not enabled:
@@ -146,7 +166,9 @@ class _Claim:
     owner: str
 
     def __str__(self) -> str:
-        return f"{self.label}={self.value} on {self.owner}"
+        # Whoever has the address of a ping can send one.
+        value = "…" if self.key == "ping" else self.value
+        return f"{self.label}={value} on {self.owner}"
 
 
 def _claims(volume: Volume, users: Iterable[Container]) -> Iterator[_Claim]:
@@ -224,12 +246,12 @@ def _idle(claims: Sequence[_Claim], origin: str) -> Iterator[str]:
         yield f"{owners} has backupd labels but not backupd.enable=true; not protected"
 
 
-def _enabled(claims: Iterable[_Claim], rule: Rule | None) -> tuple[bool, str]:
-    """Whether the volume is protected, and who says so."""
+def _enabled(claims: Iterable[_Claim], rule: Rule | None, unasked: tuple[bool, str]) -> tuple[bool, str]:
+    """Whether the volume is protected, and who says so; `unasked` where nobody does."""
     said = [(_read(claim, _boolean), str(claim)) for claim in claims if claim.key == "enable"]
     if rule is not None and rule.enable is not None:
         said.append((rule.enable, f'enable={str(rule.enable).lower()} in the rule for "{rule.match}"'))
-    return min(said, key=lambda answer: answer[0], default=(False, _NOBODY))
+    return min(said, key=lambda answer: answer[0], default=unasked)
 
 
 def _ruled(rule: Rule | None, defaults: Policy) -> Policy:
@@ -312,8 +334,28 @@ def _guard(value: str) -> str:
     raise ConfigError(f'"{value}" is neither snapshot, hold nor off')
 
 
+def http_address(value: str) -> str:
+    """The address, if it is one of http or https; `ConfigError`, which does not repeat it."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise ConfigError("no address that begins with https:// or http://")
+
+
 def _patterns(value: str) -> tuple[str, ...]:
     return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
+
+
+def group_name(value: str) -> str:
+    """The name of a group; "" where the volume is to be read alone."""
+    if value in ("", "none"):
+        return ""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ConfigError(f'"{value}" is no name for a group', hint="use letters, digits, _ . and -")
+    return value
 
 
 _READERS: Mapping[str, Callable[[str], object]] = {
@@ -322,6 +364,8 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "quiesce": _quiesce,
     "exclude": _patterns,
     "guard": _guard,
+    "ping": http_address,
+    "group": group_name,
     "pre": command,
     "pre-user": _name,
     "pre-timeout": _seconds,

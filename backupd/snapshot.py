@@ -16,7 +16,8 @@ from backupd.volume import Volume
 FORMAT = 1
 MANIFEST_LIMIT_BYTES = 64 * 1024
 
-Consistency = Literal["clean-stop", "crash-consistent", "fuzzy"]
+Consistency = Literal["clean-stop", "hooks", "crash-consistent", "fuzzy"]
+"""The strongest first."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,16 @@ class Sidecars:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The quiet in which several volumes were read: its run, all of them by name, from when to when."""
+
+    run: str
+    volumes: tuple[str, ...]
+    began: datetime
+    ended: datetime
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One snapshot: what it is of, when and how it was taken, and what it takes to trust it."""
 
@@ -99,6 +110,7 @@ class Manifest:
     collapsed_from: str | None = None
     required_features: tuple[str, ...] = field(default=())
     encrypted: bool = False
+    window: Window | None = None
 
     @property
     def stem(self) -> str:
@@ -128,6 +140,11 @@ class Manifest:
         values["started"], values["finished"] = _timestamp(self.started), _timestamp(self.finished)
         if not self.encrypted:
             del values["encrypted"]
+        if self.window is None:
+            del values["window"]
+        else:
+            began, ended = _timestamp(self.window.began), _timestamp(self.window.ended)
+            values["window"] |= {"began": began, "ended": ended}
         return {"format": FORMAT, **values}
 
     def encode(self) -> builtins.bytes:
@@ -211,6 +228,18 @@ def _manifest(values: Mapping[str, Any]) -> Manifest:
         warnings=tuple(values["warnings"]),
         collapsed_from=_optional(values.get("collapsed_from")),
         encrypted=bool(values.get("encrypted")),
+        window=_window(values.get("window")),
+    )
+
+
+def _window(values: Mapping[str, Any] | None) -> Window | None:
+    if values is None:
+        return None
+    return Window(
+        run=str(values["run"]),
+        volumes=tuple(str(name) for name in values["volumes"]),
+        began=_moment(values["began"]),
+        ended=_moment(values["ended"]),
     )
 
 

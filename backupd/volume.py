@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 COMPOSE_PROJECT = "com.docker.compose.project"
 COMPOSE_SERVICE = "com.docker.compose.service"
 COMPOSE_VOLUME = "com.docker.compose.volume"
+_ANONYMOUS = "com.docker.volume.anonymous"
+COMPOSE_NUMBER = "com.docker.compose.container-number"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class Volume:
     def project(self) -> str | None:
         """The compose project that made the volume."""
         return self.labels.get(COMPOSE_PROJECT)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the engine has made up its name."""
+        return _ANONYMOUS in self.labels or bool(re.fullmatch(r"[0-9a-f]{64}", self.name))
 
 
 @dataclass(frozen=True)

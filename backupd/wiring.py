@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
 from tzlocal import get_localzone
 
+from backupd.cron import Schedule, parse
 from backupd.engine.client import Engine
 from backupd.engine.discovery import Survey, own_volume
 from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
-from backupd.errors import BackupdError, QuiesceFailed
+from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.group import groups
+from backupd.health import Watched
 from backupd.operations.context import Context
 from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
+from backupd.rate import Rate
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.storage.local import LocalStorage
+from backupd.storage.base import Storage
 from backupd.storage.location import open_storage
+from backupd.storage.paced import PacedStorage
 from backupd.storage.retry import Retry
 from backupd.volume import Volume
 
@@ -40,7 +46,14 @@ Say = Callable[[str], None]
 def connected(settings: Settings) -> Iterator[Engine]:
     """The engine of the settings, for as long as the context."""
     with closing(Engine.connect(settings.docker_host)) as engine:
+        limit(settings, engine)
         yield engine
+
+
+def limit(settings: Settings, engine: Engine) -> None:
+    """Let helpers take no more than the settings say."""
+    engine.limits = settings.helper.limits
+    engine.reading = _rate("read", settings.limits.read) if settings.limits.read else None
 
 
 @contextmanager
@@ -55,9 +68,8 @@ def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterato
         ) as storage,
         closing(
             Repository.open(
-                storage,
+                _paced(storage, settings.limits.upload, cancel),
                 settings.keys,
-                remote=not isinstance(storage, LocalStorage),
                 caches=settings.state_dir / "cache",
                 note=log.debug,
             )
@@ -74,8 +86,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
         instance = instance_name(settings)
-        _finish_restores(settings, engine, journal, say)
-        _put_right(instance, engine, journal, say)
+        put_right(settings, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
                 engine=engine,
@@ -86,6 +97,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
                 instance=instance,
                 state_dir=settings.state_dir,
                 fifo_dir=settings.fifo_dir,
+                quiesce_limit_seconds=settings.quiesce.limit.total_seconds(),
             )
 
 
@@ -99,14 +111,35 @@ def renewed(settings: Settings, context: Context, say: Say, cancel: threading.Ev
 
 def protections(settings: Settings, seen: Survey) -> tuple[Protection, ...]:
     """What the labels and the settings say of every volume; for backupd's own, protection is an error."""
-    return tuple(_protection(settings, seen, volume) for volume in seen.volumes)
+    return tuple(protection(settings, seen, volume) for volume in seen.volumes)
 
 
-def _protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
-    protection = resolve(volume, seen.users(volume.name), settings.rules, settings.defaults)
-    if protection.policy is not None and volume.name in seen.own_volumes:
-        return replace(protection, policy=None, errors=(own_volume(volume.name).message,))
-    return protection
+def protection(settings: Settings, seen: Survey, volume: Volume) -> Protection:
+    """The same of one volume."""
+    found = resolve(
+        volume,
+        seen.users(volume.name),
+        settings.rules,
+        settings.defaults,
+        everything=settings.protect == "all",
+    )
+    if found.policy is not None and volume.name in seen.own_volumes:
+        return replace(found, policy=None, errors=(own_volume(volume.name).message,))
+    return found
+
+
+def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
+    """Whom health judges by which times: what is protected, and what cannot be."""
+    good = [
+        Watched(
+            each.volume.name,
+            schedule(settings, group.seed, group.schedule),
+            ping=each.policy.ping if each.policy else None,
+        )
+        for group in groups(found)
+        for each in group.members
+    ]
+    return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
 def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
@@ -115,14 +148,35 @@ def last_success(repository: Repository, host: str, volume: str) -> datetime | N
     return newest.started if newest else None
 
 
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+    """Undo what runs that were killed have left behind, and nothing of what still goes on.
+
+    Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    """
+    for name in reap(engine, instance_name(settings), journal):
+        say(f"helper {name} of a run that was killed is removed")
+    _finish_restores(settings, engine, journal, say)
+    try:
+        for name in recover(engine, journal):
+            say(f"container {name} was held by a run that was killed, and goes on now")
+    except QuiesceFailed as error:
+        # One container that does not wake must not keep every volume from being saved.
+        say(f"{error.message}; {error.hint}")
+
+
 def zone(settings: Settings) -> tzinfo:
     """The time zone of schedules."""
     return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
 
 
+def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
+    """The times of a cron expression for the volume or group whose name is the seed."""
+    return parse(expression, seed=seed, jitter=settings.jitter)
+
+
 def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
     """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
-    return _image(settings, engine, settings.instance or _instance(settings.state_dir), say)
+    return _image(settings, engine, instance_name(settings), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -133,6 +187,20 @@ def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> Helpe
 def forget_in(settings: Settings) -> tzinfo | None:
     """The time zone in which a backup applies its volume's retention; None where it does not."""
     return zone(settings) if settings.forget.after_backup else None
+
+
+def _paced(storage: Storage, upload: int | None, cancel: threading.Event | None) -> Storage:
+    def check() -> None:
+        if cancel is not None and cancel.is_set():
+            raise Interrupted("an upload was cancelled")
+
+    return PacedStorage(storage, _rate("upload", upload), check) if upload else storage
+
+
+@cache
+def _rate(purpose: str, bytes_per_second: int) -> Rate:
+    """The one rate that all runs of this process share."""
+    return Rate(bytes_per_second)
 
 
 def _tell_retry(retry: Retry) -> None:
@@ -168,21 +236,8 @@ def _instance(state_dir: Path) -> str:
 
 
 def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
-    """Before anybody is woken: a volume whose content is being exchanged must not be used."""
     left = notes(settings.state_dir)
     if left:
-        image = found_image(settings, engine, say)
-        instance = settings.instance or _instance(settings.state_dir)
+        image, instance = found_image(settings, engine, say), instance_name(settings)
         for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
             say(text)
-
-
-def _put_right(instance: str, engine: Engine, journal: Journal, say: Say) -> None:
-    try:
-        for name in recover(engine, journal):
-            say(f"container {name} was held by a run that was killed, and goes on now")
-    except QuiesceFailed as error:
-        # One container that does not wake must not keep every volume from being saved.
-        say(f"{error.message}; {error.hint}")
-    for name in reap(engine, instance, journal):
-        say(f"helper {name} of a run that was killed is removed")

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import BinaryIO, cast
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
-from backupd.storage.base import Buffer, ObjectInfo, Storage
+from backupd.storage.base import Buffer, ObjectInfo, Storage, check_range, ends_early
 
 
 class Crash(BaseException):
@@ -20,7 +20,7 @@ class Crash(BaseException):
 class FaultyStorage:
     """Passes every call to `inner`, which it counts, and fails those it was told to.
 
-    Calls are numbered from 0 in the order they begin and kept in `calls` as `"put chunks/ab/…"`.
+    Calls are numbered from 0 in the order they begin and kept in `calls` as `"put packs/…"`.
     `crash_before=n` raises `Crash` before call n and at every call after it, as a dead process makes none.
     `fail_at` maps call numbers to the error that is raised in place of the call; `fail_when` sees each call's
     text and may return one.
@@ -102,6 +102,18 @@ class FaultyStorage:
         if len(content) > limit_bytes:
             raise ObjectDamaged(f"{key} is larger than {limit_bytes} bytes")
         return content
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        self._enter("get_range", key)
+        self._refuse_hidden(key)
+        if key not in self._damage:
+            return self.inner.get_range(key, offset, length)
+        check_range(offset, length)
+        with self.inner.open(key) as file:
+            data = self._damaged(key, file.read())[offset : offset + length]
+        if len(data) < length:
+            raise ends_early(key, offset, length)
+        return data
 
     def open(self, key: str) -> BinaryIO:
         self._enter("open", key)

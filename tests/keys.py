@@ -6,7 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from backupd.repository import Keys, age
+from backupd.repository import Keys
+from backupd.repository.encryption import age
 
 
 @dataclass(frozen=True)

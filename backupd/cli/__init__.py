@@ -44,6 +44,11 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _dispatch(arguments: Namespace) -> int:
+    if arguments.command == "health":
+        # Containers ask for it every few seconds: it does without the settings, which take longest to come.
+        from backupd.cli import health
+
+        return health.run(arguments, os.environ)
     # A verb's module brings docker or rich along: only the one that runs is imported.
     from backupd.settings import load
 

@@ -5,40 +5,36 @@ from __future__ import annotations
 import sys
 import threading
 from argparse import Namespace
-from dataclasses import dataclass
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from backupd.cli.output import print_json, say, speak
-from backupd.cli.progress import cancellable, shown
+from backupd.cli.progress import cancellable, shown_each
 from backupd.cli.words import size
 from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError, ConfigError, Interrupted, PartFailed, UsageError
+from backupd.group import groups
+from backupd.ledger import Ledger
 from backupd.operations.context import Context
-from backupd.operations.save import Saved, save
-from backupd.protection import Policy, Protection, resolve
+from backupd.operations.ending import ended
+from backupd.operations.save import Outcome, Saved, Target, save
+from backupd.protection import Protection
+from backupd.runs import Run
 from backupd.settings import Settings
-from backupd.wiring import assembled, connected, forget_in, protections, renewed
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of one volume: a snapshot, or the error."""
-
-    volume: str
-    saved: Saved | None = None
-    error: BackupdError | None = None
+from backupd.wiring import assembled, connected, forget_in, protection, protections, renewed
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Save the volumes one after the other; one that fails does not keep the others from it."""
+    """Save the volumes; one that fails does not keep the others from it."""
     _check(arguments)
     speak(settings)
     with connected(settings) as engine:
-        targets = _targets(arguments, settings, survey(engine))
+        windows = _windows(arguments, settings, survey(engine))
         cancel = threading.Event()
         with assembled(settings, engine, say, cancel) as context, cancellable(cancel):
-            outcomes = [_save(context, settings, target, cancel) for target in targets]
+            outcomes = [outcome for window in windows for outcome in _save(context, settings, window, cancel)]
     if arguments.json:
         print_json([_as_json(outcome) for outcome in outcomes])
     _raise_failures(outcomes)
@@ -54,11 +50,14 @@ def _check(arguments: Namespace) -> None:
         )
 
 
-def _targets(arguments: Namespace, settings: Settings, seen: Survey) -> list[Protection]:
-    """The volumes meant; every name is looked up before the first one is saved."""
+def _windows(arguments: Namespace, settings: Settings, seen: Survey) -> list[tuple[Protection, ...]]:
+    """The volumes meant; those in one window are read together. Every name is looked up first.
+
+    Who names volumes, or a project, wants them together; of all volumes those are that belong together.
+    """
     if arguments.volumes:
         volumes = [seen.volume(name) for name in dict.fromkeys(arguments.volumes)]
-        return [resolve(v, seen.users(v.name), settings.rules, settings.defaults) for v in volumes]
+        return [tuple(protection(settings, seen, volume) for volume in volumes)]
     meant = [each for each in protections(settings, seen) if each.policy or each.errors]
     if arguments.project is not None:
         meant = [each for each in meant if each.volume.project == arguments.project]
@@ -68,40 +67,50 @@ def _targets(arguments: Namespace, settings: Settings, seen: Survey) -> list[Pro
             f"no volume is protected{where}",
             hint="give a volume the label backupd.enable=true, or name it: backupd backup VOLUME",
         )
-    return meant
+    if arguments.project is not None:
+        return [tuple(meant)]
+    return [*(group.members for group in groups(meant)), *((each,) for each in meant if each.errors)]
 
 
-def _save(context: Context, settings: Settings, target: Protection, cancel: threading.Event) -> _Outcome:
-    name = target.volume.name
-    try:
-        with shown(name) as progress:
-            saved = save(
-                partial(renewed, settings, context, say, cancel),
-                name,
-                _policy(target, settings),
-                state_dir=settings.state_dir,
-                progress=progress,
-                cancel=cancel,
-                # What nobody protects has no retention of its own, only that of the defaults.
-                forget_in=forget_in(settings) if target.policy else None,
-            )
-    except Interrupted:
-        raise
-    except BackupdError as error:
-        return _Outcome(name, error=error)
-    if sys.stderr.isatty():
-        say(_told(saved))
-    return _Outcome(name, saved)
-
-
-def _policy(target: Protection, settings: Settings) -> Policy:
-    """The volume's own policy; the defaults where nobody protects it but somebody names it."""
-    if target.errors:
-        raise ConfigError(
-            f"volume {target.volume.name}: " + "; ".join(target.errors),
-            hint="correct the labels or the settings",
+def _save(
+    context: Context, settings: Settings, window: Sequence[Protection], cancel: threading.Event
+) -> list[Outcome]:
+    """What became of the volumes of one window; `Interrupted` where the command is told to stop."""
+    sound = [each for each in window if not each.errors]
+    # A daemon that runs judges by it as well.
+    ledger, now = Ledger(settings.state_dir), datetime.now(UTC)
+    runs = [Run(each.volume.name, each.volume.name, now) for each in sound]
+    for run in runs:
+        ledger.started(run)
+    with shown_each([each.volume.name for each in sound]) as progress:
+        outcomes = save(
+            partial(renewed, settings, context, say, cancel),
+            # What nobody protects has no retention of its own, only that of the defaults.
+            [
+                Target(each.volume.name, each.policy or settings.defaults, retain=bool(each.policy))
+                for each in sound
+            ],
+            state_dir=settings.state_dir,
+            progress=progress,
+            cancel=cancel,
+            forget_in=forget_in(settings),
         )
-    return target.policy or settings.defaults
+    for run, outcome in zip(runs, outcomes, strict=True):
+        ledger.ended(ended(run, outcome))
+    for outcome in outcomes:
+        if isinstance(outcome.error, Interrupted):
+            raise outcome.error
+        if outcome.saved and sys.stderr.isatty():
+            say(_told(outcome.saved))
+    return [*outcomes, *(_refused(each) for each in window if each.errors)]
+
+
+def _refused(protection: Protection) -> Outcome:
+    error = ConfigError(
+        f"volume {protection.volume.name}: " + "; ".join(protection.errors),
+        hint="correct the labels or the settings",
+    )
+    return Outcome(protection.volume.name, datetime.now(UTC), 0.0, error=error)
 
 
 def _told(saved: Saved) -> str:
@@ -116,7 +125,7 @@ def _told(saved: Saved) -> str:
     return "\n".join((told, *gone, *(f"  warning: {warning}" for warning in warnings)))
 
 
-def _raise_failures(outcomes: list[_Outcome]) -> None:
+def _raise_failures(outcomes: list[Outcome]) -> None:
     errors = [(outcome.volume, outcome.error) for outcome in outcomes if outcome.error]
     if not errors:
         return
@@ -128,7 +137,7 @@ def _raise_failures(outcomes: list[_Outcome]) -> None:
     raise BackupdError(failed) if len(errors) == len(outcomes) else PartFailed(failed)
 
 
-def _as_json(outcome: _Outcome) -> dict[str, Any]:
+def _as_json(outcome: Outcome) -> dict[str, Any]:
     saved, error = outcome.saved, outcome.error
     return {
         "volume": outcome.volume,

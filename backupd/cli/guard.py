@@ -11,10 +11,12 @@ from backupd.cli.progress import cancellable
 from backupd.engine.client import Engine
 from backupd.engine.discovery import survey
 from backupd.guard.answer import answer
-from backupd.guard.wrapper import preflight
+from backupd.guard.saving import preflight
+from backupd.guard.service import known
+from backupd.ledger import Ledger
 from backupd.operations.preflight import Verdict
 from backupd.settings import Settings
-from backupd.wiring import assembled, connected, protections
+from backupd.wiring import assembled, connected
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -35,8 +37,9 @@ def saved(settings: Settings, engine: Engine, names: Sequence[str]) -> dict[str,
     cancel = threading.Event()
     with assembled(settings, engine, say, cancel) as context, cancellable(cancel):
         seen = survey(engine)
-        ready = preflight(settings, context, say, cancel)
-        return answer(names, seen, protections(settings, seen), ready)
+        ledger = Ledger(settings.state_dir)
+        ready = preflight(lambda: settings, context, (ledger,), say, cancel)
+        return answer(names, seen, known(settings, seen, ledger), ready)
 
 
 def _told(verdict: Verdict) -> str:

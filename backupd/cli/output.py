@@ -28,11 +28,21 @@ def print_table(
     """
     table = [tuple(_printable(cell) for cell in row) for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    room = terminal_columns()
     if room is None or (sum(widths) + 2 * len(widths) <= room and all(map(str.isascii, chain(*table)))):
         _print_plain(table, widths, [name in right for name in columns])
     else:
         _print_folded(table, right, whole)
+
+
+def terminal_columns() -> int | None:
+    """How wide the terminal is that somebody looks at; None where nobody does."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_lines(*lines: str) -> None:
+    """Print lines that may be as long as they are."""
+    sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
 
 
 def print_json(value: Any) -> None:

@@ -100,6 +100,10 @@ def _backup(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _status(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
 def _snapshots(command: argparse.ArgumentParser) -> None:
     command.add_argument("volume", nargs="?", metavar="VOLUME", help="only this volume's")
     command.add_argument("--host", metavar="H", help="only those of this host")
@@ -259,6 +263,15 @@ def _gate(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _health(command: argparse.ArgumentParser) -> None:
+    _json(command)
+
+
+def _notify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--test", action="store_true", required=True, help="send a test to every channel")
+    _json(command)
+
+
 def _snapshot(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshot", metavar="SNAPSHOT", help="snapshot id, or its unique beginning")
 
@@ -319,7 +332,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         _export,
     ),
     "verify": (
-        "prove that snapshots are whole: chunks, chunk lists, indexes",
+        "prove that snapshots are whole: packs, chunk lists, indexes",
         "backupd verify\nbackupd verify shop_postgres_data --read-data\nbackupd verify --read-data=5%",
         _verify,
     ),
@@ -356,8 +369,23 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd guard preflight shop_postgres_data --json",
         _guard,
     ),
+    "status": (
+        "what the daemon does now: what runs and waits, when each volume is next, how its last run ended",
+        "backupd status\nbackupd status --json",
+        _status,
+    ),
+    "health": (
+        "whether all is well, and if not: why, and what to do; exit code 1 then",
+        "backupd health\nbackupd health --json",
+        _health,
+    ),
+    "notify": (
+        "try out the channels that tell of failures and recoveries",
+        "backupd notify --test",
+        _notify,
+    ),
     "prune": (
-        "free the space of chunks that no snapshot names: condemn them, and delete those condemned earlier",
+        "free the space of packs that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
     ),

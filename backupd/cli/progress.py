@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from backupd.progress import Progress, Tally, silent
@@ -15,19 +16,28 @@ from backupd.progress import Progress, Tally, silent
 @contextmanager
 def shown(title: str, *, things: str = "files") -> Iterator[Progress]:
     """Where an operation reports to; drawn on standard error if that is a terminal, counting `things`."""
+    with shown_each([title], things=things) as reports:
+        yield reports(title)
+
+
+@contextmanager
+def shown_each(titles: Sequence[str], *, things: str = "files") -> Iterator[Callable[[str], Progress]]:
+    """The same for each of several operations at once, by its title."""
     if not sys.stderr.isatty():
-        yield silent
+        yield lambda _: silent
         return
     # Not above: where nothing is drawn, nobody waits for rich.
     from backupd.cli.bar import make_bar
 
     with make_bar(things) as bar:
-        task = bar.add_task(title, total=None, members=0)
+        tasks = {title: bar.add_task(title, total=None, members=0) for title in titles}
 
-        def report(tally: Tally) -> None:
-            bar.update(task, completed=tally.bytes_done, total=tally.bytes_total, members=tally.members)
+        def report(title: str, tally: Tally) -> None:
+            bar.update(
+                tasks[title], completed=tally.bytes_done, total=tally.bytes_total, members=tally.members
+            )
 
-        yield report
+        yield lambda title: partial(report, title)
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from backupd.cli.words import size, when
 from backupd.operations.prune import Pruned, prune
 from backupd.progress import Progress
 from backupd.repository import Repository
-from backupd.repository.collection import Pending
-from backupd.repository.prune import Plan, plan
+from backupd.repository.gc.collection import Pending
+from backupd.repository.gc.prune import Plan, plan
 from backupd.settings import Settings
 from backupd.wiring import opened
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Delete chunks that no snapshot names: what earlier runs condemned now, what is garbage now later."""
+    """Delete packs that no snapshot names: what earlier runs condemned now, what is garbage now later."""
     speak(settings)
     cancel = threading.Event()
     with opened(settings, cancel) as repository, cancellable(cancel):
@@ -55,7 +55,7 @@ def _prune(
 ) -> Pruned:
     def approve(made: Plan) -> None:
         say(_planned(made))
-        confirm(["prune"] if len(made.doomed.keys) + len(made.garbage.keys) else [], yes=arguments.yes)
+        confirm(["prune"] if len(made.doomed.packs) + len(made.garbage.packs) else [], yes=arguments.yes)
 
     return prune(
         repository,
@@ -68,25 +68,30 @@ def _prune(
 
 
 def _shown(things: str) -> AbstractContextManager[Progress]:
-    return shown({"snapshots": "reading chunk lists", "chunks": "deleting"}[things], things=things)
+    return shown({"snapshots": "reading chunk lists", "packs": "deleting"}[things], things=things)
 
 
 def _planned(made: Plan) -> str:
     lines = [
-        f"{made.snapshots} snapshots, {made.chunks} chunks",
-        f"delete now: {_amount(len(made.doomed.keys), made.doomed.size_bytes)}",
-        f"condemn now, delete later: {_amount(len(made.garbage.keys), made.garbage.size_bytes)}",
+        f"{made.snapshots} snapshots, {_amount(made.packs, made.size_bytes)}",
+        f"delete now: {_amount(len(made.doomed.packs), made.doomed.size_bytes)}",
+        f"condemn now, delete later: {_amount(len(made.garbage.packs), made.garbage.size_bytes)}",
     ]
     if made.pending:
-        lines.append(f"condemned earlier, not due yet: {size(made.held_bytes)}")
+        lines.append(f"condemned earlier, not due yet: {size(made.held.size_bytes)}")
         lines += _waiting(made.pending)
+    if made.sparse.packs:
+        lines.append(
+            f"sparse: {_amount(len(made.sparse.packs), made.sparse.size_bytes)}, of which "
+            f"{size(made.sparse.unused_bytes)} are not needed; backups empty them in time"
+        )
     return "\n".join(lines)
 
 
 def _told(result: Pruned) -> str:
-    lines = [f"deleted {_amount(result.deleted_chunks, result.deleted_bytes)}"]
-    if result.condemned_chunks:
-        lines.append(f"condemned {_amount(result.condemned_chunks, result.condemned_bytes)}")
+    lines = [f"deleted {_amount(result.deleted_packs, result.deleted_bytes)}"]
+    if result.condemned_packs:
+        lines.append(f"condemned {_amount(result.condemned_packs, result.condemned_bytes)}")
     if result.pending:
         lines += [*_waiting(result.pending), "the daemon deletes them then, or `backupd prune` does"]
     return "\n".join(lines)
@@ -102,26 +107,33 @@ def _waiting(pending: tuple[Pending, ...]) -> list[str]:
 
 
 def _amount(count: int, size_bytes: int) -> str:
-    return f"{count} chunks, {size(size_bytes)}"
+    return f"{count} packs, {size(size_bytes)}"
 
 
 def _plan_as_json(made: Plan) -> dict[str, Any]:
     return {
         "snapshots": made.snapshots,
-        "chunks": made.chunks,
-        "delete": {"chunks": len(made.doomed.keys), "bytes": made.doomed.size_bytes},
-        "condemn": {"chunks": len(made.garbage.keys), "bytes": made.garbage.size_bytes},
-        "held_bytes": made.held_bytes,
+        "packs": made.packs,
+        "bytes": made.size_bytes,
+        "delete": {"packs": len(made.doomed.packs), "bytes": made.doomed.size_bytes},
+        "condemn": {"packs": len(made.garbage.packs), "bytes": made.garbage.size_bytes},
+        "held_bytes": made.held.size_bytes,
+        "sparse": _sparse_as_json(len(made.sparse.packs), made.sparse.unused_bytes),
         "pending": [_pending_as_json(each) for each in made.pending],
     }
 
 
 def _as_json(result: Pruned) -> dict[str, Any]:
     return {
-        "deleted": {"chunks": result.deleted_chunks, "bytes": result.deleted_bytes},
-        "condemned": {"chunks": result.condemned_chunks, "bytes": result.condemned_bytes},
+        "deleted": {"packs": result.deleted_packs, "bytes": result.deleted_bytes},
+        "condemned": {"packs": result.condemned_packs, "bytes": result.condemned_bytes},
+        "sparse": _sparse_as_json(result.sparse_packs, result.sparse_bytes),
         "pending": [_pending_as_json(each) for each in result.pending],
     }
+
+
+def _sparse_as_json(packs: int, unused_bytes: int) -> dict[str, int]:
+    return {"packs": packs, "unused_bytes": unused_bytes}
 
 
 def _pending_as_json(pending: Pending) -> dict[str, Any]:

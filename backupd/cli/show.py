@@ -13,7 +13,7 @@ from typing import Any
 
 from backupd.cli.output import speak
 from backupd.operations.show import show
-from backupd.repository.index import IndexEntry
+from backupd.repository.stream.index import IndexEntry
 from backupd.settings import Settings
 from backupd.wiring import opened
 

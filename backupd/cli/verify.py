@@ -16,7 +16,7 @@ from backupd.cli.show import printable
 from backupd.cli.words import size
 from backupd.errors import IntegrityError
 from backupd.operations.verify import Verified, verify
-from backupd.repository.finding import Finding
+from backupd.repository.verification.finding import Finding
 from backupd.settings import Settings
 from backupd.wiring import opened
 
@@ -29,7 +29,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     with (
         opened(settings, cancel) as repository,
         cancellable(cancel),
-        shown("verify", things="chunks") as progress,
+        shown("verify", things="packs") as progress,
     ):
         verified = verify(
             repository,
@@ -53,11 +53,11 @@ def _raise_findings(verified: Verified) -> None:
     if not count:
         return
     hint = (
-        "chunks: the next backup that meets the same content stores it again, look again then; "
+        "packs: the next backup that meets the same content stores it again, look again then; "
         "other objects: bring them back from a copy of the repository"
     )
     if verified.unmarked:
-        hint = f"damaged chunks could not be marked for repair: {verified.unmarked.message}"
+        hint = f"damaged packs could not be marked for repair: {verified.unmarked.message}"
     raise IntegrityError(
         f"the repository is damaged: {count} {'finding' if count == 1 else 'findings'}", hint=hint
     )
@@ -88,15 +88,15 @@ class _Text:
     def end(self, verified: Verified) -> None:
         """What was checked."""
         counts = verified.counts
-        self._write(f"{counts.snapshots} snapshots, {counts.chunks} chunks")
-        if counts.read_chunks:
-            self._write(f", {counts.read_chunks} of them read ({size(counts.read_bytes)})")
+        self._write(f"{counts.snapshots} snapshots, {counts.chunks} chunks in {counts.packs} packs")
+        if counts.read_packs:
+            self._write(f", {counts.read_packs} of them read ({size(counts.read_bytes)})")
         self._write(": all is well\n" if not counts.findings else "\n")
         if counts.unlisted:
-            say(f"backupd: the storage does not list {counts.unlisted} chunks that are there")
+            say(f"backupd: the storage does not list {counts.unlisted} packs that are there")
         if verified.marked:
-            chunks = "chunk is" if verified.marked == 1 else "chunks are"
-            say(f"backupd: {verified.marked} damaged {chunks} marked: backups store the content again")
+            packs = "pack is" if verified.marked == 1 else "packs are"
+            say(f"backupd: {verified.marked} damaged {packs} marked: backups store the content again")
 
 
 class _Json:

@@ -37,13 +37,16 @@ class Attachment:
         api = engine.api
         url = f"{api.base_url}/v{api.api_version}/containers/{container}/attach"
         wanted = {"stdin": 1} if stdin else {"stdout": 1, "stderr": 1}
-        with door("attach to a helper container"):
-            self._response = api.post(
+        self._upgrade(engine, url, params={"stream": 1, **wanted})
+
+    def _upgrade(self, engine: Engine, url: str, **request: Any) -> None:
+        with door("attach to a container"):
+            self._response = engine.api.post(
                 url,
-                params={"stream": 1, **wanted},
                 headers={"Connection": "Upgrade", "Upgrade": "tcp"},
                 stream=True,
                 timeout=TIMEOUT_SECONDS,
+                **request,
             )
             self._response.raise_for_status()
             self._socket, early = _hijacked(self._response)
@@ -136,6 +139,15 @@ class Attachment:
                     return self._socket.recv_into(room)
                 except TimeoutError:
                     check()
+
+
+class Execution(Attachment):
+    """Output of a process that is started in a running container, as the engine's exec of that id."""
+
+    def __init__(self, engine: Engine, execution: str) -> None:
+        api = engine.api
+        url = f"{api.base_url}/v{api.api_version}/exec/{execution}/start"
+        self._upgrade(engine, url, json={"Detach": False, "Tty": False})
 
 
 def _hijacked(response: requests.Response) -> tuple[socket.socket, bytes]:

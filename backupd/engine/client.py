@@ -21,7 +21,9 @@ from docker.errors import APIError, NotFound
 
 from backupd import __version__
 from backupd.engine.door import door, explanation
+from backupd.engine.limits import Limits
 from backupd.errors import EngineError, EngineUnreachable, VolumeInUse, VolumeNotFound
+from backupd.rate import Rate
 from backupd.volume import Volume
 
 TIMEOUT_SECONDS = 60
@@ -39,12 +41,19 @@ class Engine:
     version: str
     kernel: str
     """Release of the kernel that the engine's containers run on."""
+    limits: Limits
+    """What a helper may take; helpers made later follow a new value."""
+    reading: Rate | None
+    """How fast helpers may be read, all together; None: as fast as they can."""
+    helpers: set[str]
+    """The names of this connection's helpers that are in use."""
     socket: Path | None
     """The unix socket through which the engine is reached, or None."""
     directory: Path
     """Where the engine, on its own machine, keeps its volumes."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self.limits, self.reading, self.helpers = Limits(), None, set()
         self._environment = dict(environment)
         self._local = threading.local()
         self._closers: list[weakref.finalize[[], threading.Thread]] = []

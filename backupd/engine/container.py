@@ -22,7 +22,6 @@ from backupd.engine.mount import existing_volume, made_by_accident
 from backupd.errors import EngineError, HelperFailed, VolumeNotFound
 
 VOLUME_PATH = "/volume"
-MEMORY_BYTES = 512 * 1024 * 1024
 PIDS = 16
 EXIT_SECONDS = 60
 """How long after the end of its output a container may take to have ended."""
@@ -44,6 +43,8 @@ class Task:
     run: str
     mounts: tuple[Mount, ...] = ()
     stdin: bool = False
+    processes_of: str | None = None
+    """The id of a container whose processes the helper sees."""
 
     @property
     def what(self) -> str:
@@ -69,11 +70,18 @@ class HelperContainer:
         self._listener: threading.Thread | None = None
         self.ended = threading.Event()
         self.output = bytearray()
-        self.id = _create(engine, task)
+        self._name = _name(task)
+        self._memory_bytes = engine.limits.memory_bytes
+        engine.helpers.add(self._name)
         try:
-            self.attachment = Attachment(engine, self.id)
+            self.id = _create(engine, task, self._name)
+            try:
+                self.attachment = Attachment(engine, self.id)
+            except BaseException:
+                remove(engine, self.id)
+                raise
         except BaseException:
-            remove(engine, self.id)
+            engine.helpers.discard(self._name)
             raise
 
     def start(self) -> None:
@@ -101,7 +109,12 @@ class HelperContainer:
             code: int = self._engine.api.wait(self.id, timeout=EXIT_SECONDS)["StatusCode"]
             state = self._engine.api.inspect_container(self.id)["State"]
         said = self._messages.lines
-        reason = _reason(code, out_of_memory=bool(state.get("OOMKilled")), worst=worst)
+        if state.get("OOMKilled"):
+            raise HelperFailed(
+                f"{self._task.what} ran out of memory ({self._memory_bytes >> 20} MiB)",
+                hint="raise helper.memory",
+            )
+        reason = _reason(code, worst=worst)
         if reason is None:
             return TarResult(code, said)
         own = [line for line in said if line.startswith(f"{self._task.command[0]}: ")]
@@ -117,6 +130,7 @@ class HelperContainer:
         try:
             remove(self._engine, self.id)
         finally:
+            self._engine.helpers.discard(self._name)
             if self._listener is not None:
                 self._listener.join()
             self.attachment.close()
@@ -152,13 +166,13 @@ def run_to_end(engine: Engine, task: Task) -> bytes:
         return bytes(helper.output)
 
 
-def _create(engine: Engine, task: Task) -> str:
+def _create(engine: Engine, task: Task, name: str) -> str:
     mounts = list(task.mounts)
     if task.volume is not None:
         mounts.append(existing_volume(engine, task.volume, VOLUME_PATH, read_only=not task.writes))
     with door(f"create the {task.what}"):
         try:
-            made = _created(engine, task, mounts)
+            made = _created(engine, task, name, mounts)
         except APIError as error:
             if task.volume is not None:
                 engine.volume(task.volume)
@@ -170,13 +184,13 @@ def _create(engine: Engine, task: Task) -> str:
     return made
 
 
-def _created(engine: Engine, task: Task, mounts: list[Mount]) -> str:
-    api = engine.api
+def _created(engine: Engine, task: Task, name: str, mounts: list[Mount]) -> str:
+    api, limits = engine.api, engine.limits
     made = api.create_container(
         task.image,
         list(task.command[1:]),
         entrypoint=[task.command[0]],
-        name=_name(task),
+        name=name,
         user="0:0",
         working_dir="/",
         network_disabled=True,
@@ -197,13 +211,21 @@ def _created(engine: Engine, task: Task, mounts: list[Mount]) -> str:
             cap_drop=["ALL"],
             cap_add=list(task.capabilities),
             # label=disable: SELinux would keep the helper from volumes and FIFOs of other containers
-            security_opt=["no-new-privileges", "label=disable"],
+            # apparmor=unconfined: and from processes that have another profile
+            security_opt=[
+                "no-new-privileges",
+                "label=disable",
+                *(["apparmor=unconfined"] if task.processes_of else ()),
+            ],
             # process 1 must be tar itself: GNU tar writes its process id into names of sparse members
             init=False,
+            pid_mode=f"container:{task.processes_of}" if task.processes_of else None,
             log_config=LogConfig(type="none", config={}),
-            mem_limit=MEMORY_BYTES,
-            memswap_limit=MEMORY_BYTES,
+            mem_limit=limits.memory_bytes,
+            memswap_limit=limits.memory_bytes,
             pids_limit=PIDS,
+            cpu_shares=limits.cpu_shares,
+            blkio_weight=limits.io_weight,
         ),
     )
     return str(made["Id"])
@@ -229,9 +251,7 @@ def remove(engine: Engine, container: str) -> None:
                 raise
 
 
-def _reason(code: int, *, out_of_memory: bool, worst: int) -> str | None:
-    if out_of_memory:
-        return f"ran out of memory ({MEMORY_BYTES >> 20} MiB)"
+def _reason(code: int, *, worst: int) -> str | None:
     if code > 128:
         return f"was killed by signal {code - 128}"
     if code > worst:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,6 +85,16 @@ def survey(engine: Engine) -> Survey:
         own_volumes=own.volumes if own else frozenset(),
         held=frozenset(answer["Labels"][HOLD] for answer in held),
     )
+
+
+def writers(engine: Engine, volumes: Collection[str]) -> tuple[Container, ...]:
+    """The containers, running or not, that mount one of the volumes read-write; cheaper than a survey."""
+    if not volumes:
+        return ()
+    with door("list containers"):
+        answers = engine.api.containers(all=True, filters={"volume": list(volumes)})
+    found = [_container(answer) for answer in answers if not _helps(answer) and not _holds(answer)]
+    return tuple(each for each in found if any(each.writes(volume) for volume in volumes))
 
 
 def events(engine: Engine, stop: threading.Event) -> Iterator[VolumeEvent]:

@@ -77,6 +77,8 @@ class TarOutput:
         self._job.check()
         self.begin()
         size = self._reader.readinto(buffer, self._job.check)
+        if self._job.engine.reading is not None:
+            self._job.engine.reading.take(size, self._job.check)
         if size == 0:
             self.finish()
         return size

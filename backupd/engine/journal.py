@@ -12,13 +12,14 @@ import os
 import threading
 import uuid
 import weakref
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from backupd.errors import BackupdError
+from backupd.treatment import Hook
 
 PROCESS = uuid.uuid4().hex
 """This process: its journal files are named after it, its helpers are labelled with it."""
@@ -28,23 +29,46 @@ _MADE, _UNDONE = "+", "-"
 
 @dataclass(frozen=True)
 class Change:
-    """A container of an engine (by its id) to which something was done that must be undone."""
+    """A container of an engine (by its id) to which something is done that must be undone.
+
+    `claim` is nothing done yet: the container belongs to the run. `compose` are its project, service and
+    number, by which its successor is found; `started` is when the container had been started last, in the
+    engine's words, `stop_seconds` how long it may take to stop, `at` when that was written, as time.time
+    has it. `token`, `post`, `image` and `instance` are for hooks: what is killed and run, by whose helper.
+    """
 
     engine: str
     container: str
     name: str
-    action: str = "pause"
+    action: Literal["claim", "pause", "stop", "hook"] = "pause"
+    run: str = ""
+    compose: tuple[str, ...] = ()
+    started: str = ""
+    stop_seconds: int = 0
+    at: float = 0.0
+    token: str = ""
+    post: tuple[Hook, ...] = ()
+    image: str = ""
+    instance: str = ""
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Change:
+        """The change that JSON values describe; TypeError or KeyError where they do not."""
+        post = tuple(Hook(**{**hook, "command": tuple(hook["command"])}) for hook in fields.get("post", ()))
+        return cls(**{**fields, "compose": tuple(fields.get("compose", ())), "post": post})
 
 
 class Journal:
     """What this process has changed, and what dead ones have; several processes may share the directory.
 
-    Any thread may use it. `lock` guards `holds`, which counts who in this process needs a change to last.
+    Any thread may use it. `runs` are the runs of this process that undo their changes themselves; `recovery`
+    is held by who undoes those of others.
     """
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.RLock()
-        self.holds: Counter[Change] = Counter()
+        self.recovery = threading.RLock()
+        self.runs: set[str] = set()
         self._changes: list[Change] = []
         with _writing(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,21 +83,35 @@ class Journal:
         with self.lock:
             return tuple(self._changes)
 
-    def record(self, change: Change) -> None:
-        """Keep the change; durable on return, so call it before the change is made."""
+    def record(self, *changes: Change) -> None:
+        """Keep the changes; durable on return, so call it before they are made."""
         with self.lock, _writing(self._path):
-            self._append(_MADE, change)
-            self._changes.append(change)
+            self._append(_MADE, changes)
+            self._changes += changes
 
-    def erase(self, change: Change) -> None:
-        """Forget the change; call it after it has been undone."""
+    def erase(self, *changes: Change) -> None:
+        """Forget the changes; call it after they have been undone."""
         with self.lock, _writing(self._path):
-            self._changes.remove(change)
+            known = [change for change in changes if change in self._changes]
+            self._changes = [change for change in self._changes if change not in known]
             if self._changes:
-                self._append(_UNDONE, change)
+                self._append(_UNDONE, known)
             else:
                 os.ftruncate(self._descriptor, 0)
                 os.fsync(self._descriptor)
+
+    def claim(self, *claims: Change) -> Change | None:
+        """Record all the claims; or none where another run has one of the containers: what it has recorded.
+
+        That may be a run of another living process.
+        """
+        wanted = {(claim.engine, claim.container): claim.run for claim in claims}
+        with self.lock, self._alone():
+            for change in (*self._changes, *self._changes_elsewhere()):
+                if wanted.get((change.engine, change.container), change.run) != change.run:
+                    return change
+            self.record(*claims)
+        return None
 
     def adopt(self) -> None:
         """Take over what dead processes have left behind, and remove their files."""
@@ -81,17 +119,8 @@ class Journal:
             with _claimed(path) as claimed:
                 if not claimed:
                     continue
-                for change in _read(path):
-                    self.record(change)
+                self.record(*_read(path))
                 path.unlink()
-
-    def held_elsewhere(self, change: Change) -> bool:
-        """Whether another living process has made that change and not undone it."""
-        for path in self._others():
-            with _claimed(path) as claimed:
-                if not claimed and change in _read(path):
-                    return True
-        return False
 
     def lives(self, process: str) -> bool:
         """Whether the process of that name, as in `PROCESS`, still runs and uses this directory."""
@@ -110,10 +139,29 @@ class Journal:
                 self._path.unlink(missing_ok=True)
             self._close()
 
-    def _append(self, mark: str, change: Change) -> None:
-        line = json.dumps({mark: asdict(change)}) + "\n"
-        os.write(self._descriptor, line.encode())
+    def _append(self, mark: str, changes: Sequence[Change]) -> None:
+        lines = [json.dumps({mark: asdict(change)}) + "\n" for change in changes]
+        os.write(self._descriptor, "".join(lines).encode())
         os.fsync(self._descriptor)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process makes claims meanwhile."""
+        with _writing(self._path):
+            descriptor = os.open(
+                self._directory / "claims.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _changes_elsewhere(self) -> Iterator[Change]:
+        for path in self._others():
+            with _claimed(path) as claimed:
+                if not claimed:
+                    yield from _read(path)
 
     def _others(self) -> Iterator[Path]:
         return (path for path in sorted(self._directory.glob("*.jsonl")) if path != self._path)
@@ -160,12 +208,12 @@ def _read(path: Path) -> list[Change]:
     changes: list[Change] = []
     with suppress(FileNotFoundError, PermissionError):
         for line in path.read_text().splitlines():
-            with suppress(ValueError, TypeError):
+            with suppress(ValueError, TypeError, KeyError):
                 [(mark, fields)] = json.loads(line).items()
                 if mark == _MADE:
-                    changes.append(Change(**fields))
+                    changes.append(Change.read(fields))
                 else:
-                    changes.remove(Change(**fields))
+                    changes.remove(Change.read(fields))
     return changes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,6 @@ from backupd.volume import Container, Volume
 
 Fate = Literal["save", "unsaved", "unknown", "own"]
 
-_NAMELESS = re.compile(r"[0-9a-f]{64}")
 _RUNS = frozenset({"running", "paused", "restarting"})
 
 
@@ -88,7 +86,7 @@ def _item(name: str, protection: Protection | None, seen: Survey) -> Item:
 def _taken(removal: Removal, seen: Survey, project: Project | None) -> Iterator[Volume]:
     used = {mount.volume for container in seen.containers for mount in container.mounts}
     active = {m.volume for container in seen.containers if container.state in _RUNS for m in container.mounts}
-    anonymous = set(_anonymous(removal, seen.containers, project))
+    attached = set(_attached(removal, seen.containers, project))
     for volume in seen.volumes:
         name = volume.name
         # The container that backupd itself runs in uses its own volumes, and is not among those seen.
@@ -96,7 +94,7 @@ def _taken(removal: Removal, seen: Survey, project: Project | None) -> Iterator[
         if (
             name in removal.names
             or (removal.project and project is not None and _belongs(volume, project))
-            or name in anonymous
+            or (volume.anonymous and name in attached)
             or (removal.prunable and name not in used and name not in seen.held and spare)
             or (removal.unused and name not in active and spare)
         ):
@@ -107,12 +105,12 @@ def _belongs(volume: Volume, project: Project) -> bool:
     return volume.project == project.name or volume.name in project.volumes
 
 
-def _anonymous(removal: Removal, containers: Sequence[Container], project: Project | None) -> Iterator[str]:
-    """The nameless volumes of the containers in question."""
+def _attached(removal: Removal, containers: Sequence[Container], project: Project | None) -> Iterator[str]:
+    """The volumes of the containers in question."""
     for container in containers:
         of_project = removal.anonymous and project is not None and container.project == project.name
         if of_project or any(_is(container, word) for word in removal.containers):
-            yield from (mount.volume for mount in container.mounts if _NAMELESS.fullmatch(mount.volume))
+            yield from (mount.volume for mount in container.mounts)
 
 
 def _is(container: Container, word: str) -> bool:

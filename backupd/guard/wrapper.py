@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 from backupd.engine.client import Engine
 from backupd.engine.discovery import Survey, survey
@@ -16,37 +15,15 @@ from backupd.errors import BackupdError, Interrupted, VolumeNotFound
 from backupd.guard.argv import Command
 from backupd.guard.plan import Item, Plan, plan
 from backupd.guard.real import Docker
+from backupd.guard.saving import preflight
+from backupd.guard.service import known
+from backupd.ledger import Ledger
 from backupd.operations.context import Context
 from backupd.operations.hold import Released, release
-from backupd.operations.preflight import Preflight, Verdict
-from backupd.operations.save import save
-from backupd.progress import silent
-from backupd.protection import Protection
+from backupd.operations.preflight import Verdict
 from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.snapshot import Manifest
-from backupd.wiring import Say, protections, renewed
-
-
-def preflight(settings: Settings, context: Context, say: Say, cancel: threading.Event) -> Preflight:
-    """A pre-flight that saves in this process."""
-    fresh = partial(renewed, settings, context, say, cancel)
-
-    def saved(protection: Protection) -> Manifest:
-        name = protection.volume.name
-        say(f"saving {name}")
-        return save(
-            fresh,
-            name,
-            protection.policy or settings.defaults,
-            state_dir=settings.state_dir,
-            progress=silent,
-            cancel=cancel,
-            # Nothing is forgotten on the eve of a deletion.
-            forget_in=None,
-        ).manifest
-
-    return Preflight(fresh, saved, state_dir=settings.state_dir, cancel=cancel)
+from backupd.wiring import Say
 
 
 class Guarded:
@@ -57,7 +34,7 @@ class Guarded:
     ) -> None:
         self._command, self._settings, self._engine = command, settings, engine
         self._say, self._cancel = say, cancel
-        self._docker = Docker(command)
+        self._docker, self._ledger = Docker(command), Ledger(settings.state_dir)
         self._check_engine()
         self.project = self._docker.project(os.environ)
         self.plan = self._look()
@@ -83,7 +60,7 @@ class Guarded:
                 undo.callback(self._revive, before)
                 self._stop()
             self._check_cancelled()
-            ready = preflight(self._settings, context, self._say, self._cancel)
+            ready = preflight(lambda: self._settings, context, (self._ledger,), self._say, self._cancel)
             verdicts = ready(item.protection for item in self.plan.of("save"))
             self._check_cancelled()
             if failed := [verdict for verdict in verdicts.values() if not verdict.ok]:
@@ -147,7 +124,7 @@ class Guarded:
     def _look(self) -> Plan:
         seen = survey(self._engine)
         self._check_listed(seen)
-        return plan(self._command.removal, seen, protections(self._settings, seen), self.project)
+        return plan(self._command.removal, seen, known(self._settings, seen, self._ledger), self.project)
 
     def _check_listed(self, seen: Survey) -> None:
         """Raise where a volume that is named is there although the engine does not list it."""

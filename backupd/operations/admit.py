@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backupd.errors import StreamRejected
-from backupd.repository.tarstream import BLOCK, is_trailer, padding, read_head
+from backupd.repository.stream.tarstream import BLOCK, is_trailer, padding, read_head
 
 
 class Admission:

@@ -17,7 +17,8 @@ class Context:
 
     `host` is the name under which snapshots are kept, `instance` marks this installation's helpers,
     `state_dir` is where durable notes and locks are,
-    `fifo_dir` is where the engine's helpers can meet this process (None: they cannot).
+    `fifo_dir` is where the engine's helpers can meet this process (None: they cannot), and
+    `quiesce_limit_seconds` how long a backup may keep an application from its work.
     """
 
     engine: Engine
@@ -28,3 +29,4 @@ class Context:
     instance: str
     state_dir: Path
     fifo_dir: Path | None
+    quiesce_limit_seconds: float = 600.0

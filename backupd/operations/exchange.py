@@ -21,6 +21,7 @@ from backupd.operations.unfinished import Note, note, strike
 from backupd.progress import Progress, Tally, silent
 from backupd.snapshot import Manifest
 from backupd.treatment import Treatment
+from backupd.volume import Container, Volume
 
 SPARE = 1.05
 """How much more room than its files have bytes a snapshot is given."""
@@ -103,7 +104,7 @@ class Exchange:
         return tuple(Patient(user, Treatment("stop")) for user in users)
 
     def _saved(self, cancel: threading.Event) -> str:
-        return backup(self.context, self.volume, mode="none", progress=silent, cancel=cancel).snapshot
+        return backup(self.context, self.volume, treat=_untouched, progress=silent, cancel=cancel).snapshot
 
     def _stage(self, staging: Staging, progress: Progress, cancel: threading.Event) -> None:
         free, needed = staging.begin(), int(SPARE * self.manifest.bytes.content)
@@ -134,3 +135,8 @@ class Exchange:
 
     def _note(self, stopped: Sequence[Change] = ()) -> Note:
         return Note(self.context.engine.id, self.volume, self.manifest.snapshot, tuple(stopped))
+
+
+def _untouched(_volume: Volume, _container: Container) -> Treatment:
+    """All are stopped already."""
+    return Treatment("none")

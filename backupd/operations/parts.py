@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from backupd.errors import SnapshotNotFound, StreamRejected
 from backupd.operations.show import normalise
-from backupd.repository.index import IndexEntry
 from backupd.repository.reader import SnapshotReader
-from backupd.repository.tarstream import BLOCK, padding, read_head
+from backupd.repository.stream.index import IndexEntry
+from backupd.repository.stream.tarstream import BLOCK, padding, read_head
 from backupd.storage.base import Buffer
 
 _TRAILER = bytes(2 * BLOCK)

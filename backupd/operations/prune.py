@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from backupd.errors import BackupdError, Interrupted, Locked
 from backupd.operations.lock import prune_lock
 from backupd.progress import Progress, silent
 from backupd.repository import Repository
-from backupd.repository.collection import Pending, ripe
-from backupd.repository.prune import Plan, execute, plan
+from backupd.repository.gc.collection import Pending, ripe
+from backupd.repository.gc.prune import Plan, execute, plan
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +26,17 @@ _LAST = "prune.last"
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a run has done, and which collections go on later."""
+    """What a run has done, and which collections go on later.
 
-    deleted_chunks: int
+    `sparse_bytes` is what sparse packs hold that nobody needs.
+    """
+
+    deleted_packs: int
     deleted_bytes: int
-    condemned_chunks: int
+    condemned_packs: int
     condemned_bytes: int
+    sparse_packs: int
+    sparse_bytes: int
     pending: tuple[Pending, ...]
 
 
@@ -48,7 +53,7 @@ def prune(
     """Delete what earlier runs condemned, and condemn what is garbage now unless told not to.
 
     What `approve` raises ends the run before anything is deleted. `shown` opens a display of progress that
-    counts snapshots read, or chunks deleted. Without a grace period one run does both,
+    counts snapshots read, or packs deleted. Without a grace period one run does both,
     unless somebody writes at the moment.
     """
     begun = time.monotonic()
@@ -58,13 +63,13 @@ def prune(
             with shown("snapshots") as progress:
                 made = plan(storage, grace=grace, condemn=condemn, progress=progress, cancel=cancel)
             approve(made)
-            with shown("chunks") as progress:
+            with shown("packs") as progress:
                 set_id = execute(storage, made, progress=progress, cancel=cancel)
             result = _result(made, set_id, grace)
             if set_id is not None and not grace:
                 with shown("snapshots") as progress:
                     again = plan(storage, grace=grace, condemn=False, progress=progress, cancel=cancel)
-                with shown("chunks") as progress:
+                with shown("packs") as progress:
                     execute(storage, again, progress=progress, cancel=cancel)
                 result = _both(result, again)
     except BackupdError as error:
@@ -85,27 +90,28 @@ def last_prune(state_dir: Path) -> datetime | None:
 
 
 def due(repository: Repository, grace: timedelta) -> bool:
-    """Whether a run would find chunks to delete that an earlier one condemned."""
+    """Whether a run would find packs to delete that an earlier one condemned."""
     return ripe(repository.storage, datetime.now(UTC), grace)
 
 
 def _result(made: Plan, set_id: str | None, grace: timedelta) -> Pruned:
     new = () if set_id is None else (Pending(set_id, made.moment + grace, ()),)
     return Pruned(
-        deleted_chunks=len(made.doomed.keys),
+        deleted_packs=len(made.doomed.packs),
         deleted_bytes=made.doomed.size_bytes,
-        condemned_chunks=len(made.garbage.keys),
+        condemned_packs=len(made.garbage.packs),
         condemned_bytes=made.garbage.size_bytes,
+        sparse_packs=len(made.sparse.packs),
+        sparse_bytes=made.sparse.unused_bytes,
         pending=(*made.pending, *new),
     )
 
 
 def _both(first: Pruned, again: Plan) -> Pruned:
-    return Pruned(
-        deleted_chunks=first.deleted_chunks + len(again.doomed.keys),
+    return replace(
+        first,
+        deleted_packs=first.deleted_packs + len(again.doomed.packs),
         deleted_bytes=first.deleted_bytes + again.doomed.size_bytes,
-        condemned_chunks=first.condemned_chunks,
-        condemned_bytes=first.condemned_bytes,
         pending=again.pending,
     )
 
@@ -115,10 +121,12 @@ def _tell(result: Pruned, seconds: float) -> None:
         "prune finished",
         outcome="ok",
         seconds=round(seconds, 3),
-        deleted_chunks=result.deleted_chunks,
+        deleted_packs=result.deleted_packs,
         deleted_bytes=result.deleted_bytes,
-        condemned_chunks=result.condemned_chunks,
+        condemned_packs=result.condemned_packs,
         condemned_bytes=result.condemned_bytes,
+        sparse_packs=result.sparse_packs,
+        sparse_bytes=result.sparse_bytes,
         pending=[each.set_id for each in result.pending],
     )
 

@@ -10,7 +10,9 @@ from backupd.volume import Volume
 
 REDACTED = "(redacted)"
 _OPEN = ("com.docker.compose.", "backupd.")
-_NAME = re.compile(r"passw|passphrase|secret|token|credential|api.?key|private.?key", re.IGNORECASE)
+_NAME = re.compile(
+    r"passw|passphrase|secret|token|credential|api.?key|private.?key|^backupd\.(.*\.)?ping$", re.IGNORECASE
+)
 _VALUE = re.compile(r"(?:passw\w*|secret|token|credentials?)\s*=|://[^/\s:]*:[^/\s@]+@", re.IGNORECASE)
 
 
@@ -27,7 +29,7 @@ def conceal(volume: Volume) -> tuple[Volume, dict[str, str]]:
     For an encrypted repository, which keeps these where only an identity reads them: so nothing is left to a
     guess at what looks secret, but for the labels that say whose the volume is and how it is saved.
     """
-    hidden = [name for name in volume.labels if not name.startswith(_OPEN)]
+    hidden = [name for name in volume.labels if not name.startswith(_OPEN) or _NAME.search(name)]
     concealed = {f"options.{name}": value for name, value in volume.options.items()}
     concealed |= {f"labels.{name}": volume.labels[name] for name in hidden}
     options = dict.fromkeys(volume.options, REDACTED)

@@ -19,7 +19,8 @@ from backupd.operations.context import Context
 from backupd.operations.exchange import Exchange
 from backupd.progress import Progress, Tally, silent
 from backupd.snapshot import Manifest, new_id
-from backupd.volume import Volume
+from backupd.treatment import Treatment
+from backupd.volume import Container, Volume
 
 _ACTIVE = frozenset({"running", "paused", "restarting"})
 
@@ -163,7 +164,7 @@ def _fill(context: Context, plan: RestorePlan, *, progress: Progress, cancel: th
         run = new_id(datetime.now(UTC))
         if plan.way == "wipe":
             if plan.safe:
-                saved = backup(context, name, mode="pause", progress=silent, cancel=cancel).snapshot
+                saved = backup(context, name, treat=_pause, progress=silent, cancel=cancel).snapshot
             wipe(context.engine, name, context.image, instance=context.instance, run=run)
         try:
             _extract(context, plan, run, progress=progress, cancel=cancel)
@@ -173,6 +174,11 @@ def _fill(context: Context, plan: RestorePlan, *, progress: Progress, cancel: th
             raise
         undo.pop_all()
     return saved
+
+
+def _pause(_volume: Volume, _container: Container) -> Treatment:
+    """For a container that has been started since the volume was found to be unused."""
+    return Treatment("pause")
 
 
 def _extract(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from backupd.errors import SnapshotNotFound
 from backupd.repository import Repository
-from backupd.repository.index import IndexEntry
+from backupd.repository.stream.index import IndexEntry
 from backupd.snapshot import Manifest
 
 

@@ -13,10 +13,10 @@ from backupd.errors import BackupdError, ObjectDamaged, RepositoryUnsupported, S
 from backupd.progress import Progress
 from backupd.repository import Repository
 from backupd.repository.catalogue import Place
-from backupd.repository.check import Check, Counts
-from backupd.repository.damage import Damage
-from backupd.repository.finding import Finding
-from backupd.repository.inventory import Inventory
+from backupd.repository.verification.check import Check, Counts
+from backupd.repository.verification.damage import Damage
+from backupd.repository.verification.finding import Finding
+from backupd.repository.verification.inventory import Inventory
 from backupd.storage.base import Storage
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Verified:
-    """What a verification came through; how many damaged chunks it marked, or why it could not."""
+    """What a verification came through; how many damaged packs it marked, or why it could not."""
 
     counts: Counts
     marked: int
@@ -43,8 +43,8 @@ def verify(
 ) -> Verified:
     """Check the snapshots of a host and of these volumes (all, where none are named).
 
-    `share` (0 to 1) of what their chunks take is read and hashed, what was read longest ago first. Damaged
-    chunks are marked, so that the next backup that meets their content stores it again; nothing is deleted.
+    `share` (0 to 1) of what their packs take is read and hashed, what was read longest ago first. Damaged
+    packs are marked, so that the next backup that meets their content stores it again; nothing is deleted.
     An encrypted repository can be checked without an identity, but for its data: `KeyMissing`.
     """
     if share:
@@ -60,7 +60,7 @@ def verify(
         marked = 0
         if trouble is None:
             try:
-                marked = damage.mark(repository.storage, inventory.problems())
+                marked = damage.mark(repository.storage, inventory.damaged())
             except StorageError as error:  # who may only read can still look
                 trouble = error
     verified = Verified(counts, marked, trouble)

@@ -6,35 +6,40 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
+
+from backupd.repository.slices import Slice, owner_of
 
 T = TypeVar("T")
 
-TRUSTED_FOR = timedelta(days=80)
-"""Collectors leave their sets for 90 days: who has not looked for nearly that long may have missed one."""
-
-_VERSION = 1
+_VERSION = 2
 _BATCH = 10_000
 _BUSY_SECONDS = 5.0
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS stored (key TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS list (key TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS pack (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)",
+    """CREATE TABLE IF NOT EXISTS slice (
+        id BLOB, pack INTEGER, offset INTEGER NOT NULL, length INTEGER NOT NULL, checksum INTEGER NOT NULL,
+        PRIMARY KEY (id, pack)
+    ) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS manifest (key TEXT PRIMARY KEY, data BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS read (key TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TEMP TABLE learned (key TEXT PRIMARY KEY) WITHOUT ROWID",
 )
+
+_SLICES = "SELECT key, offset, length, checksum FROM slice JOIN pack ON number = pack WHERE id = ?"
 
 
 class Cache:
-    """Chunks known to be stored, manifests, and when chunks were last read. Any thread may use it.
+    """What slice lists say, manifests, and when packs were last read. Any thread may use it.
 
-    Never raises, and processes share the file. One that is damaged is made anew; one that is locked or cannot
-    be written is done without, for as long as this object lives. Either way nothing of before is known then:
-    ignorance costs a question to the storage, and never more.
+    Never raises of itself, and processes share the file. One that is damaged is made anew; one that is locked
+    or cannot be written is done without, for as long as this object lives. Either way nothing of before is
+    known then: ignorance costs questions to the storage, or a chunk that is stored twice, and never more.
     """
 
     def __init__(self, path: Path | None = None, note: Callable[[str], object] = lambda text: None) -> None:
@@ -58,57 +63,45 @@ class Cache:
         with self._lock:
             self._connection.close()
 
-    def sync(self, absent: Iterable[str], now: datetime | None) -> None:
-        """Forget the keys that count as absent; all, where the last time was too long before `now`.
+    def lists(self) -> set[str]:
+        """The keys of the slice lists that were added."""
+        rows = self._do(lambda connection: connection.execute("SELECT key FROM list").fetchall())
+        return {key for (key,) in rows}
 
-        To be called in each session before `knows`, with the storage's own time; all is forgotten where that
-        is not known.
-        """
+    def add_list(self, key: str, slices: Callable[[], Iterable[Slice]]) -> None:
+        """Know what a slice list says; what `slices` raises leaves nothing of it. It may be called twice."""
 
         def work(connection: sqlite3.Connection) -> None:
-            (before,) = connection.execute("SELECT max(value) FROM fact WHERE name = 'synced'").fetchone()
-            if not _is_recent(before, now):
-                connection.execute("DELETE FROM stored")
-                connection.execute("DELETE FROM fact")
-            connection.executemany("DELETE FROM stored WHERE key = ?", ((key,) for key in absent))
-            connection.executemany("DELETE FROM read WHERE key = ?", ((key,) for key in absent))
-            connection.execute("DELETE FROM learned")
-            if now is not None:
-                connection.execute("INSERT OR REPLACE INTO fact VALUES ('synced', ?)", (now.timestamp(),))
+            packs = _Packs(connection)
+            rows = (
+                (bytes.fromhex(s.chunk), packs.number(s.pack), s.offset, s.length, _checksum(s))
+                for s in slices()
+            )
+            connection.executemany("INSERT OR REPLACE INTO slice VALUES (?, ?, ?, ?, ?)", rows)
+            connection.execute("INSERT OR IGNORE INTO list VALUES (?)", (key,))
 
         self._write(work)
 
-    def knows(self, key: str) -> bool:
-        """Whether the storage is known to have this chunk."""
-        query = "SELECT ?1 IN (SELECT key FROM stored) OR ?1 IN (SELECT key FROM learned)"
-        return bool(self._do(lambda connection: connection.execute(query, (key,)).fetchone()[0]))
-
-    def learn(self, key: str) -> None:
-        """Know a chunk that may not be durable yet, until `confirm` or the next `sync`."""
-        self._do(lambda connection: connection.execute("INSERT OR IGNORE INTO learned VALUES (?)", (key,)))
-
-    def confirm(self) -> None:
-        """Keep what was learned: a manifest that names it is durable."""
+    def forget_lists(self, keys: Collection[str]) -> None:
+        """Know nothing any more of the writers whose slice lists these were: all of theirs is gone."""
+        owners = {owner_of(key) for key in keys}
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR IGNORE INTO stored SELECT key FROM learned")
-            connection.execute("DELETE FROM learned")
+            for owner in owners:
+                for table, folder in (("list", "slices"), ("pack", "packs")):
+                    # The two bounds hold all keys that begin so: a zero comes after a slash.
+                    bounds = (f"{folder}/{owner}/", f"{folder}/{owner}0")
+                    connection.execute(f"DELETE FROM {table} WHERE key > ? AND key < ?", bounds)  # noqa: S608
+            connection.execute("DELETE FROM slice WHERE pack NOT IN (SELECT number FROM pack)")
 
         self._write(work)
 
-    def add(self, keys: Iterable[str]) -> None:
-        """Know these chunks, which are durable."""
-        self._insert("INSERT OR IGNORE INTO stored VALUES (?)", ((key,) for key in keys))
-
-    def has(self, fact: str, value: str) -> bool:
-        """Whether this is what `establish` was last called with for that fact."""
-        query = "SELECT EXISTS (SELECT 1 FROM fact WHERE name = ? AND value = ?)"
-        return bool(self._do(lambda connection: connection.execute(query, (fact, value)).fetchone()[0]))
-
-    def establish(self, fact: str, value: str) -> None:
-        """Note a fact about what is known, such as of which snapshot the chunks were added."""
-        statement = "INSERT OR REPLACE INTO fact VALUES (?, ?)"
-        self._write(lambda connection: connection.execute(statement, (fact, value)))
+    def slices(self, chunk: str) -> list[Slice]:
+        """Where slice lists say that a chunk lies: it may be gone from there."""
+        rows = self._do(lambda connection: connection.execute(_SLICES, (bytes.fromhex(chunk),)).fetchall())
+        found = [(Slice(pack, offset, length, chunk), checksum) for pack, offset, length, checksum in rows]
+        # A page that lost a bit must not make a snapshot name the wrong bytes; SQLite does not notice.
+        return [each for each, checksum in found if checksum == _checksum(each)]
 
     def manifests(self, prefix: str) -> dict[str, bytes]:
         """The manifests that were read before, by their keys, which begin with the prefix."""
@@ -131,12 +124,12 @@ class Cache:
             self._write(lambda connection: connection.executemany(statement, ((key,) for key in keys)))
 
     def note_read(self, keys: Iterable[str], at: datetime) -> None:
-        """Remember that these chunks were read as a whole."""
+        """Remember that these packs were read as a whole."""
         seconds = int(at.timestamp())
         self._insert("INSERT OR REPLACE INTO read VALUES (?, ?)", ((key, seconds) for key in keys))
 
     def reads(self) -> Iterator[tuple[str, int]]:
-        """The chunks that were read, and when last, in seconds since 1970; in the order of the keys."""
+        """The packs that were read, and when last, in seconds since 1970; in the order of the keys."""
         after = ""
         while rows := self._do(partial(_page, after)):
             yield from rows
@@ -216,10 +209,24 @@ def _connected(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _is_recent(before: float | None, now: datetime | None) -> bool:
-    if before is None or now is None:
-        return False
-    return abs(now.timestamp() - before) <= TRUSTED_FOR.total_seconds()
+class _Packs:
+    """The numbers of packs, which are given out as they are asked for, in one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._last = ("", 0)
+
+    def number(self, key: str) -> int:
+        """The number that stands for a pack."""
+        if key != self._last[0]:
+            self._connection.execute("INSERT OR IGNORE INTO pack (key) VALUES (?)", (key,))
+            query = "SELECT number FROM pack WHERE key = ?"
+            self._last = (key, int(self._connection.execute(query, (key,)).fetchone()[0]))
+        return self._last[1]
+
+
+def _checksum(of: Slice) -> int:
+    return crc32(of.line())
 
 
 def _page(after: str, connection: sqlite3.Connection) -> list[tuple[str, int]]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backupd.errors import BackupdError, IntegrityError, ObjectNotFound, RepositoryError, SnapshotNotFound
+from backupd.repository.gc.sessions import sessions
 from backupd.repository.history import ACCEPTED, Entry
 from backupd.repository.manifests import Manifests
-from backupd.repository.sessions import sessions
 from backupd.snapshot import Manifest, prefix
 from backupd.storage.base import Storage
 

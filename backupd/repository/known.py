@@ -1,65 +1,118 @@
-"""Which chunks a storage holds, so far as that is known without asking it for each.
+"""Which chunks a writer may name without storing them: what slice lists say, as far as it still holds.
 
-Only where asking is dear. What is known was true once; it stays true because a session begins with forgetting
-all that sets under gc/ name: a collection elsewhere either put its set before this session listed them, or
-sees this session and keeps what it will name (docs/FORMAT.md). Ignorance costs a question, and never more.
+The cache is never believed by itself. A session that has begun reads the sets under gc/, then lists
+`slices/`, then `packs/`; a slice counts if its pack is listed, is long enough, and is named by no set. So a
+collection elsewhere either put its set before this session read them, or sees this session and keeps what it
+will name (docs/FORMAT.md, "Prune"); and what was lost in another way is stored again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
+import sqlite3
+import threading
+from collections.abc import Iterator
 
-from backupd.errors import IntegrityError, ObjectNotFound, RepositoryUnsupported
 from backupd.repository.cache import Cache
-from backupd.repository.chunkkeys import chunk_of
-from backupd.repository.condemned import Condemned
+from backupd.repository.gc.absent import Absent
+from backupd.repository.lists import learn
+from backupd.repository.slices import Slice
 from backupd.storage.base import Storage
 
-_LISTED = "listed"
+_TABLES = (
+    "CREATE TABLE listed (pack TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE own (number INTEGER PRIMARY KEY, id BLOB UNIQUE, pack TEXT, offset INTEGER, length)",
+)
+_REMEMBERED = 4096
 
 
 class Known:
     """The knowledge of one session that has begun; any thread may use it."""
 
-    def __init__(self, storage: Storage, cache: Cache, condemned: Condemned, *, session: str) -> None:
-        """Forget what is condemned; where nothing is known and it will be remembered, list all chunks."""
+    def __init__(self, cache: Cache, absent: Absent) -> None:
         self._cache = cache
-        self._condemned = condemned
-        cache.sync(condemned, _written(storage, session))
-        self.complete = cache.lasts and not cache.has(_LISTED, "")
-        """Whether all chunks were listed in this session: then hardly any is there that is not known."""
-        if self.complete:
-            self._add(info.key for info in storage.list("chunks/") if chunk_of(info.key))
-            cache.establish(_LISTED, "")
+        self._absent = absent
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF"):
+            self._database.execute(f"PRAGMA {pragma}")
+        for table in _TABLES:
+            self._database.execute(table)
+        self._sizes: dict[str, int] = {}
 
-    def learn_list(self, of: str, snapshot: str, keys: Callable[[], Iterable[str]]) -> None:
-        """Know the chunks of the newest snapshot of a volume; `keys` is called if they are not known yet."""
-        if self.complete or self._cache.has(of, snapshot):
-            return
+    @classmethod
+    def learned(cls, storage: Storage, cache: Cache, absent: Absent) -> Known:
+        """What there is; `absent` was loaded after the session had begun."""
+        known = cls(cache, absent)
         try:
-            self._add(keys())
-        except (IntegrityError, RepositoryUnsupported, ObjectNotFound):
-            return  # a snapshot that is damaged, or forgotten by now, tells nothing
-        self._cache.establish(of, snapshot)
+            learn(storage, cache)
+            known._list(storage)
+        except BaseException:
+            known.close()
+            raise
+        return known
 
-    def has(self, key: str) -> bool:
-        """Whether the storage is known to hold this chunk."""
-        return self._cache.knows(key)
+    def close(self) -> None:
+        """Forget it all."""
+        self._database.close()
 
-    def learn(self, key: str) -> None:
-        """Know a chunk that this session found or stored, whether durable or not."""
-        self._cache.learn(key)
+    def find(self, chunk: str) -> Slice | None:
+        """Where this chunk lies, if that is known: in the storage, or in a pack that this session fills."""
+        for found in self._cache.slices(chunk):
+            if found.end <= self._size(found.pack):
+                return found
+        return self.find_own(chunk)
 
-    def commit(self, of: str, snapshot: str) -> None:
-        """Remember what this session learned, now that a durable manifest names it."""
-        self._cache.confirm()
-        self._cache.establish(of, snapshot)
+    def find_own(self, chunk: str) -> Slice | None:
+        """Where this session has put this chunk, if it has and its slice list is not stored yet."""
+        query = "SELECT pack, offset, length FROM own WHERE id = ?"
+        with self._lock:
+            row = self._database.execute(query, (bytes.fromhex(chunk),)).fetchone()
+        return Slice(row[0], row[1], row[2], chunk) if row else None
 
-    def _add(self, keys: Iterable[str]) -> None:
-        self._cache.add(key for key in keys if key not in self._condemned)
+    def add_own(self, new: Slice) -> None:
+        """Know a chunk that is in a pack of this session's, stored or not."""
+        row = (bytes.fromhex(new.chunk), new.pack, new.offset, new.length)
+        with self._lock:
+            self._database.execute("INSERT INTO own (id, pack, offset, length) VALUES (?, ?, ?, ?)", row)
 
+    def own(self) -> Iterator[Slice]:
+        """All that `add_own` was told since `publish`, in that order."""
+        query = "SELECT number, pack, offset, length, id FROM own WHERE number > ? ORDER BY number LIMIT ?"
+        last = 0
+        while True:
+            with self._lock:
+                rows = self._database.execute(query, (last, _REMEMBERED)).fetchall()
+            for _, pack, offset, length, chunk in rows:
+                yield Slice(pack, offset, length, chunk.hex())
+            if not rows:
+                return
+            last = rows[-1][0]
 
-def _written(storage: Storage, key: str) -> datetime | None:
-    """When the storage's own clock wrote an object; None where it does not list it."""
-    return next((info.modified for info in storage.list(key) if info.key == key), None)
+    def publish(self, key: str) -> None:
+        """Move what is this session's own to the cache: a slice list of that key says it, durably."""
+        self._cache.add_list(key, self.own)
+        with self._lock:
+            self._database.execute(
+                "INSERT OR REPLACE INTO listed SELECT pack, max(offset + length) FROM own GROUP BY pack"
+            )
+            self._database.execute("DELETE FROM own")
+            self._sizes.clear()
+
+    def _list(self, storage: Storage) -> None:
+        rows = (
+            (info.key, info.size_bytes) for info in storage.list("packs/") if info.key not in self._absent
+        )
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", rows)
+        self._database.execute("COMMIT")
+
+    def _size(self, pack: str) -> int:
+        """How much there is of a pack to be named."""
+        size = self._sizes.get(pack)
+        if size is None:
+            with self._lock:
+                row = self._database.execute("SELECT size FROM listed WHERE pack = ?", (pack,)).fetchone()
+                if len(self._sizes) >= _REMEMBERED:
+                    self._sizes.clear()
+                size = self._sizes[pack] = int(row[0]) if row else 0
+        return size

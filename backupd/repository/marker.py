@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backupd.errors import ConfigError, WrongKey
-from backupd.repository.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
-from backupd.repository.encryption import Encryption
-from backupd.repository.keyring import lock, unlock
-from backupd.repository.keys import Keys
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.encryption.keyring import lock, unlock
+from backupd.repository.encryption.keys import Keys
+from backupd.repository.stream.chunker import CDC_AVERAGE, CDC_MAX, CDC_MIN
 from backupd.snapshot import FORMAT, check_format, parse_object
 
 MARKER = "backupd.json"

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
 from itertools import islice
 
-from backupd.errors import Interrupted, ObjectDamaged
-from backupd.repository import index
-from backupd.repository.chunkkeys import chunk_of
+from backupd.errors import ObjectDamaged
 from backupd.repository.chunks import ChunkStore
-from backupd.repository.encryption import Encryption
-from backupd.repository.index import IndexEntry
-from backupd.repository.inventory import Inventory
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.fetch import Fetch
 from backupd.repository.sidecar import read_lines
+from backupd.repository.slices import Slice
+from backupd.repository.stream import index
+from backupd.repository.stream.index import IndexEntry
 from backupd.snapshot import Manifest
-from backupd.storage.base import CORES, ObjectInfo, Storage
+from backupd.storage.base import Storage
 
-_AHEAD = 16
-"""Chunks fetched and decoded ahead: of 5 MiB at most, so 80 MiB, and usually a tenth of that."""
-
-LISTED_FROM = 512
-"""From so many chunks on, listing the 256 folders of chunks takes fewer requests than asking for each."""
+_AT_ONCE = 16
 
 
 class SnapshotReader:
@@ -38,13 +34,11 @@ class SnapshotReader:
         self._chunks = chunks
         self.manifest = manifest
 
-    def chunk_keys(self) -> Iterator[str]:
-        """The keys of the chunks in tar order."""
-        for line in read_lines(self._storage, self.manifest.chunks_key, sha256=self.manifest.sidecars.chunks):
-            key = line.decode("ascii", "replace")
-            if chunk_of(key) is None:
-                raise ObjectDamaged(f"{self.manifest.chunks_key} names {key!r}, which is no chunk")
-            yield key
+    def slices(self) -> Iterator[Slice]:
+        """Where the chunks lie, in tar order."""
+        key = self.manifest.chunks_key
+        for line in read_lines(self._storage, key, sha256=self.manifest.sidecars.chunks):
+            yield Slice.parse(line, key)
 
     def members(self) -> Iterator[IndexEntry]:
         """The index, in tar order."""
@@ -75,56 +69,44 @@ class SnapshotReader:
     def check_present(self) -> None:
         """`ObjectDamaged`, naming the first, unless every chunk is there; contents are not read."""
         missing, example = 0, ""
-        for key in self._missing():
-            missing, example = missing + 1, example or key
+        for each in self._missing():
+            missing, example = missing + 1, example or str(each)
         if missing:
             raise ObjectDamaged(
                 f"snapshot {self.manifest.snapshot} is damaged: {missing} chunks missing, first {example}",
-                hint="restore an earlier snapshot, or bring the chunks back from a copy of the repository",
+                hint="restore an earlier snapshot, or bring the packs back from a copy of the repository",
             )
 
-    def _missing(self) -> Iterator[str]:
-        if self._chunks.concurrency <= CORES or self.manifest.chunks.count < LISTED_FROM:
-            yield from self.absent(self._chunks.present)
-            return
-        # A request a chunk would double what a restore asks of the storage: its listings tell of a thousand.
-        with Inventory() as inventory:
-            inventory.name(self.chunk_keys())
-            with ThreadPoolExecutor(self._chunks.concurrency, thread_name_prefix="present") as pool:
-                for infos in pool.map(self._listed, range(256)):
-                    inventory.list(infos)
-            yield from (key for key in inventory.unlisted() if not self._chunks.present(key))
+    def _missing(self) -> Iterator[Slice]:
+        """The slices whose packs are absent or too short, unless another pack has the chunk."""
+        ends: dict[str, int] = {}
+        for each in self.slices():
+            ends[each.pack] = max(each.end, ends.get(each.pack, 0))
+        sizes = self._sizes(ends)
+        there = cache(self._storage.exists)
+        short = {pack for pack, end in ends.items() if end > sizes.get(pack, 0)}
+        for each in self.slices() if short else ():
+            if each.pack not in short or each.end <= sizes.get(each.pack, 0):
+                continue
+            # A listing may lack what is there.
+            found = each.pack not in sizes and there(each.pack)
+            if not found and not any(there(other.pack) for other in self._chunks.others(each)):
+                yield each
 
-    def _listed(self, shard: int) -> list[ObjectInfo]:
-        return list(self._storage.list(f"chunks/{shard:02x}/"))
-
-    def absent(self, present: Callable[[str], bool]) -> Iterator[str]:
-        """The chunks' keys that are not `present`, which is asked of many at once."""
-        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="present") as pool:
-            keys = self.chunk_keys()
-            while batch := list(islice(keys, 4096)):
-                yield from (
-                    key for key, there in zip(batch, pool.map(present, batch), strict=True) if not there
-                )
+    def _sizes(self, packs: Collection[str]) -> dict[str, int]:
+        """How large these packs are, as the storage lists them: they lie in few folders."""
+        folders = sorted({pack.rpartition("/")[0] for pack in packs})
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="present") as pool:
+            listings = pool.map(lambda folder: list(self._storage.list(f"{folder}/")), folders)
+            return {info.key: info.size_bytes for infos in listings for info in infos if info.key in packs}
 
     def stream(
         self, cancel: threading.Event, first: int = 0, last: int | None = None
     ) -> Generator[bytes, None, None]:
         """The contents of the chunks from `first` to `last`, both included, in order: the tar stream.
 
-        Chunks are fetched, decoded and checked ahead in parallel, a bounded number of them.
+        They are fetched, decoded and checked ahead in parallel; see `Fetch`.
         """
-        keys = islice(self.chunk_keys(), first, None if last is None else last + 1)
-        pending: deque[Future[bytes]] = deque()
-        ahead = max(_AHEAD, self._chunks.concurrency)
-        with ThreadPoolExecutor(1 + self._chunks.concurrency, thread_name_prefix="fetch") as pool:
-            try:
-                pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, ahead))
-                while pending:
-                    if cancel.is_set():
-                        raise Interrupted(f"reading snapshot {self.manifest.snapshot} was told to stop")
-                    content = pending.popleft().result()
-                    pending.extend(pool.submit(self._chunks.load, key) for key in islice(keys, 1))
-                    yield content
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        slices = islice(self.slices(), first, None if last is None else last + 1)
+        what = f"reading snapshot {self.manifest.snapshot}"
+        return Fetch(self._storage, self._chunks).contents(slices, cancel=cancel, what=what)

@@ -21,17 +21,15 @@ from backupd.errors import (
 from backupd.repository.cache import Cache
 from backupd.repository.catalogue import Catalogue
 from backupd.repository.chunks import ChunkStore
-from backupd.repository.codec import Codec
-from backupd.repository.condemned import Condemned
-from backupd.repository.encryption import Encryption
-from backupd.repository.keys import Keys, write_id_key
-from backupd.repository.known import Known
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.encryption.keys import Keys, write_id_key
+from backupd.repository.encryption.sealed import SealedCodec
 from backupd.repository.manifests import Manifests
 from backupd.repository.marker import MARKER, new_marker, read_marker
 from backupd.repository.reader import SnapshotReader
-from backupd.repository.sealed import SealedCodec
+from backupd.repository.stream.codec import Codec
 from backupd.repository.writer import SnapshotWriter
-from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode, prefix
+from backupd.snapshot import MANIFEST_LIMIT_BYTES, Manifest, decode
 from backupd.storage.base import Storage
 
 _NO_KEYS = Keys()
@@ -48,13 +46,11 @@ class Repository(Catalogue):
         encryption: Encryption | None = None,
         *,
         cache: Cache | None = None,
-        remote: bool = False,
     ) -> None:
         self.id = identity
         self.cache = cache or Cache()
-        self.chunks = ChunkStore(storage, SealedCodec(encryption) if encryption else Codec())
+        self.chunks = ChunkStore(storage, SealedCodec(encryption) if encryption else Codec(), self.cache)
         self._encryption = encryption
-        self._remote = remote
         super().__init__(storage, Manifests(storage, self.cache, partial(_decode, encryption)))
 
     @classmethod
@@ -84,14 +80,12 @@ class Repository(Catalogue):
         storage: Storage,
         keys: Keys = _NO_KEYS,
         *,
-        remote: bool = False,
         caches: Path | None = None,
         note: Callable[[str], object] = lambda text: None,
     ) -> Repository:
         """The repository on a storage; `RepositoryMissing` or `RepositoryUnsupported` otherwise.
 
         `KeyMissing` or `WrongKey` unless `keys` are what an encrypted one takes: see `read_marker`.
-        In a `remote` one, what chunks are there is remembered rather than asked for each (see `Known`).
         `caches` is a directory for what this machine remembers; `note` hears of trouble there.
         """
         try:
@@ -103,7 +97,7 @@ class Repository(Catalogue):
             ) from None
         marker = read_marker(data, keys, location=storage.location)
         path = caches / f"{marker.id}.sqlite" if caches and _NAME.fullmatch(marker.id) else None
-        return cls(storage, marker.id, marker.encryption, cache=Cache(path, note), remote=remote)
+        return cls(storage, marker.id, marker.encryption, cache=Cache(path, note))
 
     def close(self) -> None:
         """Let go of the cache; the storage is the caller's."""
@@ -135,26 +129,16 @@ class Repository(Catalogue):
         return SnapshotWriter(
             self.storage,
             self.chunks,
+            self.cache,
             self._encryption,
             host=host,
             volume=volume,
             snapshot=snapshot,
-            know=partial(self._know, host, volume, snapshot) if self._remote else None,
         )
 
     def reader(self, manifest: Manifest) -> SnapshotReader:
         """A reader of a snapshot."""
         return SnapshotReader(self.storage, self.chunks, self._encryption, manifest)
-
-    def _know(self, host: str, volume: str, snapshot: str, condemned: Condemned) -> Known:
-        """What a session knows of the chunks: those of the cache, and of the snapshot before."""
-        session = f"sessions/{host}/{volume}/{snapshot}"
-        known = Known(self.storage, self.cache, condemned, session=session)
-        if newest := self._newest(host, volume):
-            known.learn_list(
-                prefix(host, volume), newest.snapshot, lambda: self.reader(self.load(newest)).chunk_keys()
-            )
-        return known
 
 
 def _decode(encryption: Encryption | None, data: bytes, *, key: str, checked: bool = False) -> Manifest:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import IO, BinaryIO, cast
 
 import zstandard
 
 from backupd.errors import ObjectDamaged
-from backupd.repository.encryption import Encryption
-from backupd.repository.padding import padding_frame
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.stream.padding import padding_frame
 from backupd.storage.base import Storage
 
 _LEVEL = 3
@@ -94,15 +94,20 @@ def read_lines(
             encryption.decrypt_stream(stored, opened, key=key)
             opened.seek(0)
             spool = opened
-        try:
-            with zstandard.ZstdDecompressor().stream_reader(spool) as stream:
-                lines = io.BufferedReader(stream)
-                while line := lines.readline(LINE_LIMIT_BYTES):
-                    if not line.endswith(b"\n"):
-                        raise ObjectDamaged(f"{key} is damaged: a line without an end")
-                    yield line[:-1]
-        except zstandard.ZstdError as error:
-            raise ObjectDamaged(f"{key} is damaged: {error}") from error
+        yield from lines_of(spool, key)
+
+
+def lines_of(stored: IO[bytes], key: str) -> Iterator[bytes]:
+    """The lines, without their ends, of the zstd stream in a file; `ObjectDamaged` if there is none."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(stored) as stream:
+            lines = io.BufferedReader(stream)
+            while line := lines.readline(LINE_LIMIT_BYTES):
+                if not line.endswith(b"\n"):
+                    raise ObjectDamaged(f"{key} is damaged: a line without an end")
+                yield line[:-1]
+    except zstandard.ZstdError as error:
+        raise ObjectDamaged(f"{key} is damaged: {error}") from error
 
 
 def check_stored(storage: Storage, key: str, *, sha256: str) -> None:

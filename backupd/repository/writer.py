@@ -7,21 +7,24 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from backupd.errors import Interrupted, ObjectDamaged, ObjectNotFound, RepositoryError, StorageError
 from backupd.progress import Progress, Tally
-from backupd.repository import index
-from backupd.repository.chunker import Cutter, require_native
-from backupd.repository.chunks import ChunkStore, StoredChunk
-from backupd.repository.condemned import Condemned
-from backupd.repository.encryption import Encryption
+from backupd.repository.cache import Cache
+from backupd.repository.chunks import ChunkStore
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.gc.absent import LOST, Absent
+from backupd.repository.gc.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.known import Known
-from backupd.repository.pipeline import Pipeline, Source
+from backupd.repository.packer import Packer
 from backupd.repository.reader import SnapshotReader
-from backupd.repository.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.sidecar import SidecarWriter
-from backupd.repository.walk import Listing
+from backupd.repository.stream import index
+from backupd.repository.stream.chunker import Cutter, require_native
+from backupd.repository.stream.pipeline import Pipeline, Source
+from backupd.repository.stream.walk import Listing
 from backupd.snapshot import Chunks, Manifest, Sidecars, Sizes, index_key, prefix
 from backupd.storage.base import Storage
 
@@ -43,35 +46,34 @@ class SnapshotWriter:
         self,
         storage: Storage,
         chunks: ChunkStore,
+        cache: Cache,
         encryption: Encryption | None,
         *,
         host: str,
         volume: str,
         snapshot: str,
-        know: Callable[[Condemned], Known] | None = None,
     ) -> None:
-        """`know` tells, once the session has begun, what is known of the storage; without it, it is asked."""
         require_native()
         self._encryption = encryption
         self._storage = storage
         self._chunks = chunks
+        self._cache = cache
         self._stem = f"{prefix(host, volume)}{snapshot}"
         self._session = OwnSession(storage, f"{host}/{volume}/{snapshot}")
-        self._know = know
         self._known: Known | None = None
         self._doubtful = False
 
     def __enter__(self) -> SnapshotWriter:
         self._session.begin()
         # Only now: a collector that has not seen the session has put its set before it began.
-        condemned = Condemned.load(self._storage)
-        self._known = self._know(condemned) if self._know else None
-        self._chunks = self._chunks.avoiding(condemned, self._known)
+        self._known = Known.learned(self._storage, self._cache, Absent.load(self._storage))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._known is not None:
+            self._known.close()
         if self._doubtful:  # collectors must go on waiting for it, or find out themselves what became of it
             return
         # A session that failed has ended too; where the storage fails, the first error is the one to tell.
@@ -86,23 +88,32 @@ class SnapshotWriter:
         at_end: Callable[[], None],
         progress: Progress,
         cancel: threading.Event,
+        readers: int = 1,
     ) -> Content:
         """Store the chunks and sidecars of a tar stream, durably; `at_end`, `cancel`: see `Pipeline.run`.
+
+        `readers` is how many streams this process reads at once: the more, the less memory each takes.
 
         `concealed` is kept where only an identity reads it; for a repository that is not encrypted there is
         no such place, and it must be empty.
         """
-        with SidecarWriter() as keys, SidecarWriter(self._encryption) as members:
+        known = self._known
+        assert known is not None  # noqa: S101  the context was entered
+        with SidecarWriter() as slices, SidecarWriter(self._encryption) as members:
             if self._encryption:
                 members.add(index.encode_concealed(concealed or {}))
             tally = _Tally(progress, members)
-            pipeline = Pipeline(self._chunks, Cutter(tally.listed))
-            for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
-                keys.add(chunk.key.encode("ascii"))
-                tally.chunk(chunk)
-                self._session.renew()
+            prepare = partial(self._chunks.prepare, find=known.find)
+            pipeline = Pipeline(prepare, Cutter(tally.listed), readers=readers)
+            with Packer(self._storage, known, self._session.name) as packer:
+                for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
+                    at, stored_bytes = packer.add(chunk)
+                    slices.add(at.line())
+                    tally.chunk(chunk.size_bytes, stored_bytes)
+                    self._session.renew()
+                packer.finish()
             sidecars = Sidecars(
-                chunks=keys.put(self._storage, f"{self._stem}.chunks.zst"),
+                chunks=slices.put(self._storage, f"{self._stem}.chunks.zst"),
                 index=members.put(self._storage, index_key(self._stem, encrypted=bool(self._encryption))),
             )
         self._storage.flush()
@@ -130,21 +141,19 @@ class SnapshotWriter:
                 hint="run the backup again; was this machine asleep?",
             )
         self._doubtful = False
-        if self._known is not None:
-            self._known.commit(prefix(manifest.host, manifest.volume.name), manifest.snapshot)
 
     def _loss(self, manifest: Manifest) -> str | None:
         """What of the snapshot is gone, or condemned; what is condemned later, collectors find named."""
-        condemned = Condemned.load(self._storage)
+        lost = Absent.load(self._storage, LOST)
         reader = SnapshotReader(self._storage, self._chunks, self._encryption, manifest)
         if not self._storage.exists(manifest.index_key):
             return f"{manifest.index_key} is gone"
         try:
-            lost = next(reader.absent(self._storage.exists), None)
-            lost = lost or next((key for key in reader.chunk_keys() if key in condemned), None)
+            packs = {each.pack for each in reader.slices()}
         except (ObjectNotFound, ObjectDamaged) as error:
             return error.message
-        return f"chunk {lost} is gone" if lost else None
+        gone = (pack for pack in sorted(packs) if pack in lost or not self._storage.exists(pack))
+        return next((f"pack {pack} is gone" for pack in gone), None)
 
 
 class _Tally:
@@ -164,16 +173,16 @@ class _Tally:
         self._content_bytes += listing.content_bytes
         self._lines.extend(listing.lines)
 
-    def chunk(self, chunk: StoredChunk) -> None:
-        """Note one chunk."""
+    def chunk(self, size_bytes: int, stored_bytes: int) -> None:
+        """Note one chunk; it was there already if storing it took no bytes."""
         self._count += 1
-        self._bytes += chunk.size_bytes
-        self._min = min(chunk.size_bytes, self._min or chunk.size_bytes)
-        self._max = max(chunk.size_bytes, self._max)
-        if chunk.stored_bytes:
+        self._bytes += size_bytes
+        self._min = min(size_bytes, self._min or size_bytes)
+        self._max = max(size_bytes, self._max)
+        if stored_bytes:
             self._new_count += 1
-            self._new += chunk.size_bytes
-            self._stored += chunk.stored_bytes
+            self._new += size_bytes
+            self._stored += stored_bytes
         self._progress(Tally(self._bytes, self._members.total()))
 
     def content(self, sidecars: Sidecars) -> Content:

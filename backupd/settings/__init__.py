@@ -6,28 +6,33 @@ import difflib
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backupd.errors import ConfigError
 from backupd.protection import Policy, Rule
-from backupd.repository.keys import Keys
+from backupd.repository.encryption.keys import Keys
 from backupd.settings.sections import (
     DefaultSettings,
     EncryptionSettings,
     ForgetSettings,
     HelperSettings,
+    LimitSettings,
     LogSettings,
+    NotifySettings,
     PruneSettings,
     QuiesceSettings,
     RuleSettings,
     S3Settings,
+    VerifySettings,
+    WebSettings,
 )
-from backupd.settings.values import Name, Text, Zone
+from backupd.settings.values import Duration, Name, Text, Zone, lower
 
 DEFAULT_CONFIG = Path("/etc/backupd/config.toml")
 
@@ -72,6 +77,8 @@ class Settings(BaseSettings):
     docker_host: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = 2
     timezone: Zone | None = None
+    jitter: Duration = timedelta(0)
+    protect: Annotated[Literal["labelled", "all"], BeforeValidator(lower)] = "labelled"
     s3: S3Settings = S3Settings()
     helper: HelperSettings = HelperSettings()
     default: DefaultSettings = DefaultSettings()
@@ -79,6 +86,10 @@ class Settings(BaseSettings):
     forget: ForgetSettings = ForgetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     prune: PruneSettings = PruneSettings()
+    verify: VerifySettings = VerifySettings()
+    limits: LimitSettings = LimitSettings()
+    web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
     volume: tuple[RuleSettings, ...] = ()
 

@@ -8,24 +8,36 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from backupd.engine.limits import Limits
 from backupd.protection import Guard
 from backupd.retention import Retention
 from backupd.settings.values import (
+    Address,
+    Addresses,
     Command,
     Cron,
     CronOrNever,
     Duration,
     Endpoint,
+    GroupName,
+    Listen,
     Patterns,
     Recipients,
     RetentionText,
     Seconds,
+    SecretAddress,
+    Share,
+    Size,
     StorageClass,
     Text,
     lower,
 )
 from backupd.storage.s3options import CONNECTIONS, S3Options
 from backupd.treatment import Mode
+
+MEMORY_BYTES_MIN = 32 * 1024 * 1024
+RATE_MIN = 64 * 1024
+"""Less would keep containers still, and a snapshot unfinished, for days."""
 
 
 class Section(BaseModel):
@@ -39,6 +51,14 @@ class HelperSettings(Section):
 
     image: Text | None = None
     fifo_dir: Path | None = None
+    memory: Annotated[Size, Field(ge=MEMORY_BYTES_MIN)] = Limits.memory_bytes
+    cpu_shares: Annotated[int, Field(ge=2, le=262_144)] | None = None
+    io_weight: Annotated[int, Field(ge=10, le=1000)] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the engine."""
+        return Limits(self.memory, self.cpu_shares, self.io_weight)
 
 
 class S3Settings(Section):
@@ -90,6 +110,8 @@ class RuleSettings(Section):
     quiesce: Mode | None = None
     exclude: Patterns | None = None
     guard: Guard | None = None
+    ping: Annotated[Address | None, Field(repr=False)] = None
+    group: GroupName | None = None
     pre: Command | None = None
     pre_user: Text | None = None
     pre_timeout: Seconds | None = None
@@ -120,10 +142,55 @@ class EncryptionSettings(Section):
 
 
 class PruneSettings(Section):
-    """When chunks that no snapshot names are deleted; no `schedule` where another host does it."""
+    """When packs that no snapshot names are deleted; no `schedule` where another host does it."""
 
     schedule: CronOrNever | None = "@weekly"
     grace: Duration = timedelta(hours=24)
+
+
+class VerifySettings(Section):
+    """When the daemon verifies the repository by itself, and which share of the data it reads each time."""
+
+    schedule: CronOrNever | None = None
+    read_data: Share = 0.0
+
+
+class LimitSettings(Section):
+    """How many bytes a second backups may read from volumes, and put into the storage, taken together."""
+
+    read: Annotated[Size, Field(ge=RATE_MIN)] | None = None
+    upload: Annotated[Size, Field(ge=RATE_MIN)] | None = None
+
+
+class WebSettings(Section):
+    """HTTP on TCP beside the socket in the state directory; on it all but /healthz takes the token."""
+
+    listen: Listen | None = None
+    token_file: Path | None = None
+    hosts: Patterns = ()
+
+    def address(self) -> tuple[str, int] | None:
+        """Host and port."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class NotifySettings(Section):
+    """Who is told; addresses are secrets, since whoever has them can write there."""
+
+    webhook: SecretAddress | None = None
+    webhook_secret: SecretStr | None = None
+    apprise: Addresses = ()
+    ping: SecretAddress | None = None
+    repeat: Duration = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _signs_something(self) -> Self:
+        if self.webhook_secret is not None and self.webhook is None:
+            raise ValueError("webhook_secret belongs to webhook")
+        return self
 
 
 class LogSettings(Section):

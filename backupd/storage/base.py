@@ -8,9 +8,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from backupd.errors import ObjectDamaged
+
 Buffer = bytes | bytearray | memoryview
 
 CORES = os.cpu_count() or 1
+
+
+def check_range(offset: int, length: int) -> None:
+    """`ValueError` unless that is a range: it has a byte, and begins where an object can."""
+    if offset < 0 or length < 1:
+        raise ValueError(f"{length} bytes from {offset} on are no range")
+
+
+def ends_early(key: str, offset: int, length: int) -> ObjectDamaged:
+    """The error that says that an object has no such range."""
+    return ObjectDamaged(
+        f"{key} ends before byte {offset + length}",
+        hint="restore an earlier snapshot, or bring this object back from a copy of the repository",
+    )
 
 
 @dataclass(frozen=True)
@@ -23,7 +39,7 @@ class ObjectInfo:
 
 
 class Storage(Protocol):
-    """A flat set of objects, each some bytes under a key such as `chunks/ab/abcd.zst`.
+    """A flat set of objects, each some bytes under a key such as `snapshots/h/v/s.json`.
 
     Keys are relative slash-separated paths of non-empty segments, none of them `.` or `..`, the first without
     a leading dot (`keys.check_key` has the whole rule); anything else raises `UsageError`, so that a key can
@@ -31,7 +47,7 @@ class Storage(Protocol):
 
     Atomicity: an object is absent or whole, also after a crash or a loss of power; no reader sees a part.
     Order: what was put before `flush` returned is durable and listed; what was put after may not be yet.
-    `exists`, `get` and `open` see every object whose `put` returned, flushed or not.
+    `exists`, `get`, `get_range` and `open` see every object whose `put` returned, flushed or not.
     Safety: any method may be called from any thread. An object is never replaced by other bytes.
 
     Every method raises `StorageError` where the storage fails, `StorageFull` where it has no room, and
@@ -65,6 +81,13 @@ class Storage(Protocol):
 
     def get(self, key: str, *, limit_bytes: int) -> bytes:
         """The whole object; `ObjectNotFound` if absent, `ObjectDamaged` if larger than `limit_bytes`."""
+        ...
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """These `length` bytes of the object, at least one, from `offset` on; never fewer.
+
+        `ObjectNotFound` if absent, `ObjectDamaged` where the object ends before them.
+        """
         ...
 
     def open(self, key: str) -> BinaryIO:

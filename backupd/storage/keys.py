@@ -22,7 +22,7 @@ def check_key(key: str) -> str:
     if not is_key(key):
         raise UsageError(
             f"not an object key: {key!r}",
-            hint="a key is a relative path of plain segments, such as chunks/ab/abcd.zst",
+            hint="a key is a relative path of plain segments, such as snapshots/h/v/s.json",
         )
     return key
 

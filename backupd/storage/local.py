@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
-from backupd.storage.base import CORES, Buffer, ObjectInfo
+from backupd.storage.base import CORES, Buffer, ObjectInfo, check_range, ends_early
 from backupd.storage.commit import GroupCommit
 from backupd.storage.diskerrors import storage_errors, translated
 from backupd.storage.keys import check_key, is_key
@@ -112,6 +112,14 @@ class LocalStorage:
             if os.fstat(file.fileno()).st_size > limit_bytes:
                 raise ObjectDamaged(f"{key} is larger than the {limit_bytes} bytes expected of it")
             return file.read()
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        check_range(offset, length)
+        with self.open(key) as file, storage_errors(f"read {key}", self.location):
+            data = os.pread(file.fileno(), length, offset)
+        if len(data) < length:
+            raise ends_early(key, offset, length)
+        return data
 
     def open(self, key: str) -> BinaryIO:
         staged = self._commit.pending(check_key(key))

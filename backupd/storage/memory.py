@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from backupd.errors import ObjectDamaged, ObjectNotFound
-from backupd.storage.base import CORES, Buffer, ObjectInfo
+from backupd.storage.base import CORES, Buffer, ObjectInfo, check_range, ends_early
 from backupd.storage.keys import check_key
 
 
@@ -57,6 +57,13 @@ class MemoryStorage:
         data = self._need(key).data
         if len(data) > limit_bytes:
             raise ObjectDamaged(f"{key} has {len(data)} bytes where at most {limit_bytes} are expected")
+        return data
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        check_range(offset, length)
+        data = self._need(key).data[offset : offset + length]
+        if len(data) < length:
+            raise ends_early(key, offset, length)
         return data
 
     def open(self, key: str) -> BinaryIO:

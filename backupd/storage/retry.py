@@ -95,6 +95,9 @@ class RetryingStorage:
     def get(self, key: str, *, limit_bytes: int) -> bytes:
         return self._persist(lambda: self.inner.get(key, limit_bytes=limit_bytes))
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return self._persist(lambda: self.inner.get_range(key, offset, length))
+
     def open(self, key: str) -> BinaryIO:
         return cast(BinaryIO, io.BufferedReader(_Resumed(self, key), _BLOCK))
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -22,7 +22,7 @@ from botocore.session import Session
 
 from backupd.errors import ObjectDamaged, ObjectNotFound, StorageError
 from backupd.storage.allocator import give_back_large_blocks
-from backupd.storage.base import Buffer, ObjectInfo
+from backupd.storage.base import Buffer, ObjectInfo, check_range, ends_early
 from backupd.storage.keys import check_key, is_key
 from backupd.storage.s3errors import SET_UP, s3_errors, status_of, stored_unless_taken
 from backupd.storage.s3options import S3Options
@@ -127,6 +127,22 @@ class S3Storage:
             finally:
                 body.close()
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        check_range(offset, length)
+        try:
+            body, size = self._get(key, Range=f"bytes={offset}-{offset + length - 1}")
+        except _BeyondTheEnd:
+            raise ends_early(key, offset, length) from None
+        with closing(body), self._errors(f"read {key}"):
+            if size < length:
+                raise ends_early(key, offset, length)
+            if size > length:
+                raise StorageError(
+                    f"{self.location} sends all of an object when asked for a part",
+                    hint="backupd needs a server that knows the Range header of HTTP",
+                )
+            return body.read()
+
     def open(self, key: str) -> BinaryIO:
         body, _ = self._get(key)
         return cast(BinaryIO, io.BufferedReader(_Body(body, partial(self._errors, f"read {key}"))))
@@ -186,13 +202,17 @@ class S3Storage:
     def _target(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
-    def _get(self, key: str) -> tuple[StreamingBody, int]:
+    def _get(self, key: str, **how: Any) -> tuple[StreamingBody, int]:
         target = self._target(key)
         with self._errors(f"read {key}"):
             try:
-                answer = self._client.get_object(**target)
+                answer = self._client.get_object(**target, **how)
             except self._client.exceptions.NoSuchKey as error:
                 raise ObjectNotFound(f"no object {key} in {self.location}") from error
+            except ClientError as error:
+                if status_of(error) == 416:
+                    raise _BeyondTheEnd from error
+                raise
         return answer["Body"], answer["ContentLength"]
 
     def _pages(self, prefix: str) -> Iterator[dict[str, Any]]:
@@ -219,6 +239,10 @@ class S3Storage:
             errors = partial(self._errors, "end unfinished uploads")
             with suppress(StorageError):
                 abort_leftovers(self._client, self._bucket, self._prefix, age, errors)
+
+
+class _BeyondTheEnd(Exception):
+    """An object has no byte where a range begins."""
 
 
 class _Body(io.RawIOBase):

@@ -69,6 +69,36 @@ def test_empty_storage_lists_nothing(storage: Storage) -> None:
     assert keys(storage, "../") == []
 
 
+def test_range_is_those_bytes_and_no_others(storage: Storage) -> None:
+    """A part of an object, from its first byte to its last, before the flush and after it."""
+    data = bytes(range(256)) * 40
+    storage.put(KEY, data)
+    for _ in range(2):
+        for offset, length in [(0, 1), (0, len(data)), (255, 300), (len(data) - 1, 1)]:
+            assert storage.get_range(KEY, offset, length) == data[offset : offset + length]
+        storage.flush()
+
+
+@pytest.mark.parametrize(("offset", "length"), [(99, 2), (100, 1), (0, 101), (1000, 1000)])
+def test_range_beyond_the_end_is_damage(storage: Storage, offset: int, length: int) -> None:
+    """Never fewer bytes than were asked for."""
+    storage.put(KEY, bytes(100))
+    with pytest.raises(ObjectDamaged, match=KEY):
+        storage.get_range(KEY, offset, length)
+
+
+def test_range_of_nothing(storage: Storage) -> None:
+    """A missing object is not found, an empty one has no range; no range has no bytes."""
+    with pytest.raises(ObjectNotFound, match=KEY):
+        storage.get_range(KEY, 0, 1)
+    storage.put(KEY, b"")
+    with pytest.raises(ObjectDamaged, match=KEY):
+        storage.get_range(KEY, 0, 1)
+    for offset, length in [(0, 0), (0, -1), (-1, 1)]:
+        with pytest.raises(ValueError, match="no range"):
+            storage.get_range(KEY, offset, length)
+
+
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000], ids=["empty", "byte", "megabyte"])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_put_object_comes_back(storage: Storage, data: bytes, kind: type[bytes]) -> None:

@@ -48,7 +48,11 @@ def machine(factory: Factory) -> type[RuleBasedStateMachine]:
         def read(self, key: str) -> None:
             assert self.storage.exists(key) is (key in self.model)
             if key in self.model:
-                assert self.storage.get(key, limit_bytes=2000) == self.model[key]
+                content = self.model[key]
+                assert self.storage.get(key, limit_bytes=2000) == content
+                if content:
+                    half = len(content) // 2
+                    assert self.storage.get_range(key, half, len(content) - half) == content[half:]
 
         @rule(prefix=PREFIXES)
         def flush_and_list(self, prefix: str) -> None:

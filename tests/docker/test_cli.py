@@ -78,13 +78,24 @@ def test_closing_line_is_logged_where_there_is_no_terminal(program: Program, vol
     assert {"snapshot", "seconds", "bytes", "new_bytes"} <= line.keys()
 
 
-def test_unprotected_volumes_are_listed(program: Program, volume: str, make_volume: MakeVolume) -> None:
-    """`volumes --unprotected` names what nobody protects, and why."""
-    bare = make_volume(program.name)
+def test_unprotected_volumes_are_listed(
+    program: Program, volume: str, make_volume: MakeVolume, start_container: StartContainer
+) -> None:
+    """`volumes --unprotected` names what nobody protects, or protects in vain, and what to do."""
+    bare, used, refused = (
+        make_volume(program.name, labels)
+        for labels in ({}, {"backupd.enable": "true"}, {"backupd.enable": "false"})
+    )
+    start_container("sleep 1000", used)
     found = {each["volume"]: each for each in program.json("volumes", "--unprotected")}
-    assert bare in found
-    assert volume not in found
-    assert bare in program.run("volumes").stdout.decode()
+    assert found[bare]["kind"] == "unlabelled"
+    assert f'match = "{bare}"' in found[bare]["hint"]
+    assert found[volume]["kind"] == "idle"
+    assert not {used, refused} & found.keys()
+    printed = program.run("volumes", "--unprotected").stdout.decode()
+    assert bare in printed
+    assert refused not in printed
+    assert refused in program.run("volumes").stdout.decode()
 
 
 def test_unlabelled_volume_is_saved_when_it_is_named(program: Program, make_volume: MakeVolume) -> None:
@@ -104,6 +115,25 @@ def test_failure_of_one_volume_does_not_stop_the_others(
     assert b"31 2 30 2 *" in failed.stderr
     assert f"1 of 2 volumes failed: {bad}".encode() in failed.stderr
     assert len(program.snapshots(volume)) == 1
+
+
+def test_a_project_is_saved_in_one_quiet(program: Program, volume: str, make_volume: MakeVolume) -> None:
+    """`--project` and names read volumes together, whatever their schedules; `--all` those of a group."""
+    project = {"backupd.enable": "true", "com.docker.compose.project": program.name}
+    other = make_volume(program.name, {**project, "backupd.schedule": "@hourly"})
+    stranger = make_volume(program.name, {"backupd.enable": "true"})
+
+    def windows(*words: str) -> dict[str, list[str]]:
+        return {
+            each["volume"]: (each["snapshot"].get("window") or {"volumes": [each["volume"]]})["volumes"]
+            for each in program.json("backup", *words)
+        }
+
+    together = windows("--project", program.name)
+    assert together.keys() == {volume, other}
+    assert together[volume] == together[other] == sorted([volume, other])
+    assert windows(stranger, volume) == {stranger: [stranger, volume], volume: [stranger, volume]}
+    assert windows("--all") == {name: [name] for name in (volume, other, stranger)}
 
 
 def test_restore_into_a_new_volume(

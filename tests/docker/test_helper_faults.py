@@ -13,6 +13,7 @@ from docker.errors import APIError
 from backupd.engine.client import Engine
 from backupd.engine.helper import TarInput, export, extract
 from backupd.engine.image import HelperImage
+from backupd.engine.limits import Limits
 from backupd.errors import EngineError, HelperFailed, Interrupted, VolumeNotFound
 from tests.docker.conftest import MakeVolume, RunInVolume
 from tests.docker.tar import INSTANCE, RUN_ID, helpers, names, read_all, save
@@ -75,12 +76,11 @@ def test_helper_out_of_memory_is_a_failure(
     make_volume: MakeVolume,
     run_in_volume: RunInVolume,
     fifo_dir: Path | None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """E13: a tar that the kernel kills for its memory fails the backup."""
     volume = make_volume()
     run_in_volume(volume, 'python3 -c \'for i in range(60000): open(f"{i:0150}", "w").close()\'')
-    monkeypatch.setattr("backupd.engine.container.MEMORY_BYTES", 6 * 1024 * 1024)
+    engine.limits = Limits(memory_bytes=6 * 1024 * 1024)
     with (
         pytest.raises(HelperFailed, match=f"{volume} (ran out of memory|was killed)"),
         export(engine, volume, gnu, fifo_dir=fifo_dir, **OURS) as output,

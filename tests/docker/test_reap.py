@@ -16,6 +16,7 @@ from backupd.engine.helper import export
 from backupd.engine.image import HelperImage
 from backupd.engine.journal import Journal
 from backupd.engine.reap import reap
+from backupd.errors import EngineUnreachable
 from tests.docker.conftest import SHELL_IMAGE, MakeVolume
 from tests.docker.tar import INSTANCE, RUN_ID, helpers
 
@@ -81,3 +82,26 @@ def test_helpers_of_living_processes_stay(
     with export(engine, make_volume(), gnu, instance=INSTANCE, run=RUN):
         assert reap(engine, INSTANCE, journal) == ()
         assert len(helpers(engine, RUN)) == 2
+
+
+def test_helper_that_could_not_be_removed_goes_later(
+    engine: Engine,
+    journal: Journal,
+    gnu: HelperImage,
+    make_volume: MakeVolume,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E10, E16: a helper whose removal failed, because the engine was away, is not left until a restart."""
+
+    def refuse(engine: Engine, container: str) -> None:
+        raise EngineUnreachable("the engine is away")
+
+    with (
+        monkeypatch.context() as away,
+        pytest.raises(EngineUnreachable),
+        export(engine, make_volume(), gnu, instance=INSTANCE, run=RUN),
+    ):
+        away.setattr("backupd.engine.container.remove", refuse)
+    assert len(helpers(engine, RUN)) == 1
+    assert len(reap(engine, INSTANCE, journal)) == 1
+    assert helpers(engine, RUN) == []

@@ -81,7 +81,7 @@ class OwnView:
 
     def __init__(self, shared: MemoryStorage, pause: Callable[[str], None]) -> None:
         self.location = shared.location
-        self.concurrency = shared.concurrency
+        self.concurrency = 1
         self._shared = shared
         self._pause = pause
         self._staged: dict[str, bytes] = {}
@@ -117,6 +117,12 @@ class OwnView:
         if len(data) > limit_bytes:
             raise ObjectDamaged(f"{key} is too large")
         return data
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        self._pause(f"get_range {key}")
+        if (data := self._staged.get(key)) is None:
+            return self._shared.get_range(key, offset, length)
+        return data[offset : offset + length]
 
     def open(self, key: str) -> BinaryIO:
         return BytesIO(self.get(key, limit_bytes=1 << 30))

@@ -1,10 +1,13 @@
 """Measures an operation on a synthetic repository: COUNT snapshots of 100 chunks each, none of them shared.
 
+Each has four packs and a slice list of its own.
+
 Prints by how many MB the memory of the process grew at most, and the seconds that it took.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 import threading
@@ -16,15 +19,16 @@ from pathlib import Path
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Repository
-from backupd.repository.chunkkeys import chunk_of, stem_of
-from backupd.repository.codec import Codec
 from backupd.repository.sidecar import SidecarWriter
+from backupd.repository.slices import Slice, is_pack, owner_of
 from backupd.snapshot import Chunks, Manifest, Quiesced, Sidecars, Sizes, Tar, new_id
 from backupd.storage.base import ObjectInfo
 from backupd.storage.memory import MemoryStorage
 from backupd.volume import Volume
 
 CHUNKS = 100
+IN_PACK = 25
+SIZE = 160_000
 VOLUMES = 20
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 INDEX_LINE = (
@@ -34,7 +38,7 @@ INDEX_LINE = (
 
 
 class Synthetic(MemoryStorage):
-    """Keeps everything but chunks, of which it has `count`, made up as they are asked for.
+    """Keeps everything but packs, of which each of `count` snapshots has four, made up as they are asked for.
 
     So what is measured is the memory of the operation, not that of a storage in memory.
     """
@@ -42,33 +46,39 @@ class Synthetic(MemoryStorage):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
-        self._frame = Codec().encode(b"a chunk")
 
-    def key(self, number: int) -> str:
-        """The key of a chunk; they are in the order of the numbers."""
-        return f"{stem_of(f'{number * (1 << 256) // self.count:064x}')}.zst"
+    def slices(self, number: int) -> list[Slice]:
+        """What a snapshot names, all of it stored by its own writer."""
+        owner = _manifest(number).key.removeprefix("snapshots/").removesuffix(".json")
+        ids = [hashlib.sha256(b"%d %d" % (number, chunk)).hexdigest() for chunk in range(CHUNKS)]
+        return [
+            Slice(f"packs/{owner}/{chunk // IN_PACK:016x}.pack", chunk % IN_PACK * SIZE, SIZE, ids[chunk])
+            for chunk in range(CHUNKS)
+        ]
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """The made up chunks, or what was put."""
-        if prefix != "chunks/":
+        """The made up packs, or what was put."""
+        if prefix != "packs/":
             return super().list(prefix)
-        return (ObjectInfo(self.key(n), len(self._frame), BEGUN) for n in range(self.count))
+        order = sorted(range(self.count), key=lambda number: (str(number % VOLUMES), number))
+        packs = (dict.fromkeys(each.pack for each in self.slices(number)) for number in order)
+        return (ObjectInfo(key, IN_PACK * SIZE, BEGUN) for keys in packs for key in keys)
 
     def exists(self, key: str) -> bool:
-        """Chunks are all there."""
-        return chunk_of(key) is not None or super().exists(key)
+        """Packs are all there."""
+        return is_pack(key) or super().exists(key)
 
 
 def build(snapshots: int) -> Synthetic:
     """A repository of so many snapshots, of some volumes, an hour apart."""
-    storage = Synthetic(snapshots * CHUNKS)
+    storage = Synthetic(snapshots)
     Repository.init(storage)
     for number in range(snapshots):
         manifest = _manifest(number)
-        # Numbers far from each other: ids are hashes, and those of a snapshot lie anywhere.
-        keys = [storage.key(number + snapshots * chunk) for chunk in range(CHUNKS)]
+        lines = [each.line() for each in storage.slices(number)]
+        _put(storage, f"slices/{owner_of(storage.slices(number)[0].pack)}/{number:016x}.zst", lines)
         sums = [
-            _put(storage, manifest.chunks_key, [key.encode() for key in keys]),
+            _put(storage, manifest.chunks_key, lines),
             _put(storage, manifest.index_key, [INDEX_LINE]),
         ]
         storage.put(manifest.key, _manifest(number, Sidecars(*sums)).encode())
@@ -107,15 +117,15 @@ def _verify(storage: Synthetic, caches: Path) -> None:
     found: list[object] = []
     with_cache = Repository.open(storage, caches=caches)
     counts = verify(with_cache, found=found.append, progress=silent, cancel=threading.Event()).counts
-    assert (found, counts.chunks) == ([], storage.count)
+    assert (found, counts.chunks) == ([], storage.count * CHUNKS)
 
 
 def _damaged(storage: Synthetic, caches: Path) -> None:
-    """Every chunk is gone."""
+    """Every pack is gone."""
     lost = Synthetic(storage.count)
     lost.__dict__.update(storage.__dict__)
-    lost.list = lambda prefix="": iter(()) if prefix.startswith("chunks/") else storage.list(prefix)  # type: ignore[method-assign]
-    lost.exists = lambda key: chunk_of(key) is None and storage.exists(key)  # type: ignore[method-assign]
+    lost.list = lambda prefix="": iter(()) if prefix == "packs/" else storage.list(prefix)  # type: ignore[method-assign]
+    lost.exists = lambda key: not is_pack(key) and storage.exists(key)  # type: ignore[method-assign]
     told = 0
 
     def count(_: object) -> None:
@@ -124,16 +134,16 @@ def _damaged(storage: Synthetic, caches: Path) -> None:
 
     repository = Repository.open(lost, caches=caches)
     verified = verify(repository, found=count, progress=silent, cancel=threading.Event())
-    assert verified.marked == told == storage.count
+    assert verified.marked == told == storage.count * CHUNKS // IN_PACK
 
 
 def _cold(storage: Synthetic, caches: Path) -> None:
-    with Repository.open(storage, remote=True, caches=caches).begin(host="db1", volume="v", snapshot="s"):
+    with Repository.open(storage, caches=caches).begin(host="db1", volume="v", snapshot="s"):
         pass
 
 
 def _list(storage: Synthetic, caches: Path) -> None:
-    assert len(Repository.open(storage, caches=caches).snapshots()) == storage.count // CHUNKS
+    assert len(Repository.open(storage, caches=caches).snapshots()) == storage.count
 
 
 OPERATIONS: dict[str, Callable[[Synthetic, Path], None]] = {

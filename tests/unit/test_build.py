@@ -14,7 +14,7 @@ import pytest
 from tests.unit.test_walk import BUILDABLE
 
 ROOT = Path(__file__).parents[2]
-EXTENSION = "backupd/repository/_walk.abi3.so"
+EXTENSION = "backupd/repository/stream/_walk.abi3.so"
 
 
 def build(folder: Path, **environment: str) -> tuple[Path, str]:
@@ -38,7 +38,7 @@ def test_a_wheel_has_the_extension_for_every_later_python(tmp_path: Path) -> Non
     assert "-cp311-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as files:
         files.extractall(tmp_path / "site")
-    command = [sys.executable, "-c", "from backupd.repository import _walk; print(_walk.__file__)"]
+    command = [sys.executable, "-c", "from backupd.repository.stream import _walk; print(_walk.__file__)"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "site" / EXTENSION)

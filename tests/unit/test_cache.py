@@ -5,94 +5,106 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from datetime import UTC, datetime, timedelta
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from backupd.errors import ObjectDamaged
 from backupd.repository import Repository
-from backupd.repository.cache import TRUSTED_FOR, Cache
+from backupd.repository.cache import Cache
+from backupd.repository.slices import Slice
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.streams import save, tar_of
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-KEYS = [f"chunks/{n:02x}/{n:02x}{'0' * 62}.zst" for n in range(40)]
+OWNER = "host/data/20261126T120000Z-0001"
+PACKS = [f"packs/{OWNER}/{number:016x}.pack" for number in range(40)]
+SLICES = [Slice(pack, 7, 100 + n, f"{n:02x}{'0' * 62}") for n, pack in enumerate(PACKS)]
 
 
 def used(path: Path | None, notes: list[str] | None = None) -> Cache:
-    """A cache in a session that has begun."""
-    cache = Cache(path, (notes if notes is not None else []).append)
-    cache.sync((), NOW)
-    return cache
+    """A cache that tells its troubles."""
+    return Cache(path, (notes if notes is not None else []).append)
+
+
+def add(cache: Cache, *slices: Slice, owner: str = OWNER) -> None:
+    """Add slices as a list of their own."""
+    cache.add_list(f"slices/{owner}/{zlib.crc32(repr(slices).encode()):016x}.zst", lambda: slices)
+
+
+def knows(cache: Cache, wanted: Slice) -> bool:
+    """Whether the cache has that very slice."""
+    return wanted in cache.slices(wanted.chunk)
 
 
 def test_what_was_added_is_known_to_the_next_process(tmp_path: Path) -> None:
     """And nothing else is."""
     cache = used(tmp_path / "c")
-    cache.add(KEYS[:2])
-    cache.note_read(KEYS[:1], NOW)
+    add(cache, *SLICES[:2])
+    cache.note_read(PACKS[:1], NOW)
     cache.keep_manifests([("snapshots/a", b"{}")])
-    cache.establish("snapshot", "s1")
+    lists = cache.lists()
     cache.close()
     again = used(tmp_path / "c")
-    assert [again.knows(key) for key in KEYS[:3]] == [True, True, False]
-    assert list(again.reads()) == [(KEYS[0], int(NOW.timestamp()))]
+    assert [again.slices(each.chunk) for each in SLICES[:3]] == [[SLICES[0]], [SLICES[1]], []]
+    assert again.lists() == lists
+    assert len(lists) == 1
+    assert list(again.reads()) == [(PACKS[0], int(NOW.timestamp()))]
     assert again.manifests("snapshots/") == {"snapshots/a": b"{}"}
-    assert again.has("snapshot", "s1")
-    assert not again.has("snapshot", "s2")
 
 
-def test_what_was_learned_is_remembered_only_once_confirmed(tmp_path: Path) -> None:
-    """R3: a session that came to nothing may have stored nothing durable."""
+def test_a_chunk_may_lie_in_many_packs(tmp_path: Path) -> None:
+    """As after a set has taken one of them out of use."""
     cache = used(tmp_path / "c")
-    cache.learn(KEYS[0])
-    assert cache.knows(KEYS[0])
-    cache.close()
+    other = SLICES[0]._replace(pack=PACKS[1], offset=0)
+    add(cache, SLICES[0])
+    add(cache, other)
+    assert sorted(cache.slices(SLICES[0].chunk)) == sorted([SLICES[0], other])
+
+
+def test_a_list_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    """It is read again by the next session, not believed in part."""
+
+    def broken() -> Iterator[Slice]:
+        yield SLICES[0]
+        raise ObjectDamaged("slices/x is damaged")
+
     cache = used(tmp_path / "c")
-    assert not cache.knows(KEYS[0])
-    cache.learn(KEYS[1])
-    cache.confirm()
-    cache.close()
-    assert used(tmp_path / "c").knows(KEYS[1])
+    with pytest.raises(ObjectDamaged):
+        cache.add_list(f"slices/{OWNER}/0123456789abcdef.zst", broken)
+    assert cache.lists() == set()
+    assert not knows(cache, SLICES[0])
 
 
-def test_a_session_forgets_what_counts_as_absent(tmp_path: Path) -> None:
-    """R13: also what was learned, and when it was read."""
+def test_lists_that_are_gone_are_forgotten_with_what_they_said(tmp_path: Path) -> None:
+    """R13: those of one writer go together; nobody else's go, whose name begins alike."""
     cache = used(tmp_path / "c")
-    cache.add(KEYS[:3])
-    cache.note_read(KEYS[:3], NOW)
-    cache.sync(KEYS[:2], NOW)
-    assert [cache.knows(key) for key in KEYS[:3]] == [False, False, True]
-    assert [key for key, _ in cache.reads()] == KEYS[2:3]
+    add(cache, SLICES[0])
+    add(cache, SLICES[1])
+    other = [f"{OWNER}0", f"{OWNER[:-1]}2", "host/data.b/20261126T120000Z-0001"]
+    kept = [SLICES[2]._replace(pack=f"packs/{owner}/{n:016x}.pack") for n, owner in enumerate(other)]
+    for each, owner in zip(kept, other, strict=True):
+        add(cache, each, owner=owner)
+    cache.forget_lists([next(key for key in cache.lists() if key.startswith(f"slices/{OWNER}/"))])
+    assert [knows(cache, each) for each in (*SLICES[:2], *kept)] == [False, False, True, True, True]
+    assert len(cache.lists()) == 3
 
 
-@pytest.mark.parametrize(("days", "known"), [(79, True), (81, False), (-81, False)])
-def test_a_cache_that_was_away_too_long_forgets_all(tmp_path: Path, days: int, known: bool) -> None:
-    """R13, S1: sets under gc/ live for 90 days; who was away longer may have missed one."""
-    assert timedelta(days=80) == TRUSTED_FOR
+@pytest.mark.parametrize("column", ["offset", "length", "pack", "checksum"])
+def test_a_slice_that_the_cache_has_wrong_is_not_believed(tmp_path: Path, column: str) -> None:
+    """R4: a bit that SQLite does not miss would have a snapshot name other bytes."""
     cache = used(tmp_path / "c")
-    cache.add(KEYS)
-    cache.establish("listed", "")
-    cache.sync((), NOW + timedelta(days=days))
-    assert (cache.knows(KEYS[0]), cache.has("listed", "")) == (known, known)
-
-
-def test_a_cache_forgets_all_where_the_time_is_not_known(tmp_path: Path) -> None:
-    """R13: this machine's clock does not stand in for the storage's (S1)."""
-    cache = used(tmp_path / "c")
-    cache.add(KEYS)
-    cache.sync((), None)
-    assert not cache.knows(KEYS[0])
-
-
-def test_a_cache_that_was_never_in_a_session_forgets_all(tmp_path: Path) -> None:
-    """Nobody can say how old it is."""
-    cache = Cache(tmp_path / "c")
-    cache.add(KEYS)
-    cache.sync((), NOW)
-    assert not cache.knows(KEYS[0])
+    add(cache, *SLICES[:3])
+    with sqlite3.connect(tmp_path / "c") as database:
+        database.execute(f"UPDATE slice SET {column} = {column} + 1 WHERE id = ?", (bytes(32),))
+    database.close()
+    assert cache.slices(SLICES[0].chunk) == []
+    assert knows(cache, SLICES[1])
 
 
 def _garbage(path: Path) -> None:
@@ -113,15 +125,15 @@ def _newer(path: Path) -> None:
 def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: object) -> None:
     """Silently but for a note; and it works again."""
     cache = used(tmp_path / "c")
-    cache.add(KEYS)
+    add(cache, *SLICES)
     cache.keep_manifests((f"snapshots/{n:05}", b"x" * 500) for n in range(100))
     cache.close()
     damage(tmp_path / "c")  # type: ignore[operator]
     notes: list[str] = []
     cache = used(tmp_path / "c", notes)
     cache.manifests("")
-    cache.add(KEYS[:1])
-    assert not cache.knows(KEYS[1])
+    add(cache, SLICES[0])
+    assert not knows(cache, SLICES[1])
     assert "made anew" in notes[0]
     cache.close()
     assert used(tmp_path / "c").lasts
@@ -135,21 +147,22 @@ def test_a_file_that_goes_bad_in_use_is_made_anew(tmp_path: Path) -> None:
         file.write(b"\xff" * 20_000)
     (tmp_path / "c-wal").write_bytes(b"")
     cache.manifests("")
-    cache.add(KEYS[:1])
-    assert cache.knows(KEYS[0])
+    add(cache, SLICES[0])
+    assert knows(cache, SLICES[0])
 
 
 def test_a_file_that_another_process_holds_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing of it is believed: what could not be forgotten in it may be gone."""
+    """And nothing of it is believed from then on."""
     monkeypatch.setattr("backupd.repository.cache._BUSY_SECONDS", 0.05)
-    used(tmp_path / "c").add(KEYS[:1])
+    add(used(tmp_path / "c"), SLICES[0])
     holder = sqlite3.connect(tmp_path / "c", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     notes: list[str] = []
     cache = used(tmp_path / "c", notes)
-    assert not cache.knows(KEYS[0])
+    add(cache, SLICES[1])
+    assert [knows(cache, each) for each in SLICES[:2]] == [False, True]
     assert not cache.lasts
     assert ["done without" in note for note in notes] == [True]
     holder.close()
@@ -162,28 +175,27 @@ def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path, place: s
     path = Path("/proc/backupd/c") if place == "proc" else tmp_path / place
     notes: list[str] = []
     cache = used(path, notes)
-    cache.add(KEYS[:1])
-    assert cache.knows(KEYS[0])
+    add(cache, SLICES[0])
+    assert knows(cache, SLICES[0])
     assert not cache.lasts
     assert len(notes) == 1
 
 
 def test_a_file_that_is_readable_alone_is_done_without(tmp_path: Path) -> None:
     """As another user's is: simulated by a database that refuses to be written."""
-    used(tmp_path / "c").add(KEYS[:1])
+    add(used(tmp_path / "c"), SLICES[0])
     cache = Cache(tmp_path / "c")
     cache._connection.execute("PRAGMA query_only = ON")
-    cache.sync(KEYS[:1], NOW)
-    assert not cache.knows(KEYS[0])
+    add(cache, SLICES[1])
+    assert [knows(cache, each) for each in SLICES[:2]] == [False, True]
     assert not cache.lasts
 
 
 def _work(path: Path, number: int) -> None:
     cache = used(path)
-    for key in KEYS[number * 10 : number * 10 + 10]:
-        cache.learn(key)
-        cache.confirm()
-        cache.knows(key)
+    for each in SLICES[number * 10 : number * 10 + 10]:
+        add(cache, each)
+        cache.slices(each.chunk)
     if not cache.lasts:
         raise SystemExit(1)
 
@@ -199,18 +211,18 @@ def test_processes_share_the_file(tmp_path: Path) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
     cache = used(tmp_path / "c")
-    assert all(cache.knows(key) for key in KEYS)
+    assert all(knows(cache, each) for each in SLICES)
 
 
 def test_threads_share_one_cache(tmp_path: Path) -> None:
     """As the workers of a backup do."""
     cache = used(tmp_path / "c")
-    threads = [threading.Thread(target=cache.learn, args=(key,)) for key in KEYS]
+    threads = [threading.Thread(target=add, args=(cache, each)) for each in SLICES]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(cache.knows(key) for key in KEYS)
+    assert all(knows(cache, each) for each in SLICES)
 
 
 def test_manifests_that_were_read_are_not_fetched_again(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.errors import StreamRejected
-from backupd.repository import index
-from backupd.repository.chunker import CHUNK_MAX, PAGE_CHUNK, PAGED, Cutter
-from backupd.repository.walk import GROUP_MAX, LARGE, Listing
+from backupd.repository.stream import index
+from backupd.repository.stream.chunker import CHUNK_MAX, PAGE_CHUNK, PAGED, Cutter
+from backupd.repository.stream.walk import GROUP_MAX, LARGE, Listing
 from tests.streams import noise, tar_of
 
 Seen = list[tuple[bytes, int, int, int, int]]

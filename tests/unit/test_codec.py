@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.errors import ObjectDamaged
-from backupd.repository import age, agefile, codec
-from backupd.repository.codec import CHUNK_LIMIT_BYTES, Codec
-from backupd.repository.encryption import Encryption
-from backupd.repository.padding import after_padding, padding_frame, padme
-from backupd.repository.sealed import SealedCodec
+from backupd.repository.encryption import age, agefile
+from backupd.repository.encryption.encryption import Encryption
+from backupd.repository.encryption.sealed import SealedCodec
+from backupd.repository.stream import codec
+from backupd.repository.stream.codec import CHUNK_LIMIT_BYTES, Codec
+from backupd.repository.stream.padding import after_padding, padding_frame, padme
 
 KEY = "chunks/ab/key.zst"
 CODEC = Codec()

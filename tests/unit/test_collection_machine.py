@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -14,11 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from backupd.errors import BackupdError
-from backupd.repository import Repository, marks, prune, reader
-from backupd.repository.chunks import StoredChunk
-from backupd.repository.codec import Codec
-from backupd.repository.sessions import SILENT
+from backupd.repository import Repository, lists, packer
+from backupd.repository.cache import Cache
+from backupd.repository.gc import marks, prune
+from backupd.repository.gc.sessions import SILENT
+from backupd.repository.gc.sets import packs_in, put_set, sets
+from backupd.repository.gc.sweeping import KEPT
+from backupd.repository.packer import Packer
 from backupd.repository.sidecar import SidecarWriter
+from backupd.repository.slices import Slice, is_pack, owner_of
 from backupd.repository.writer import SnapshotWriter
 from backupd.snapshot import Chunks, Manifest, Quiesced, Sidecars, Sizes, Tar
 from backupd.storage.base import Storage
@@ -27,24 +32,22 @@ from backupd.volume import Volume
 from tests.faults import Crash
 from tests.unit.interleaving import Actor, OwnView
 
-CONTENTS = [bytes([n]) * 50 for n in range(3)]
+CONTENTS = [bytes([n]) * 50 for n in range(4)]
+PACK_BYTES = 50  # the frames of three contents
 # where something is decided, for somebody to stop before it
-POINTS = [
+WRITING = [
     "put sessions/",
     "list gc/",
-    "list sessions/",
-    "list snapshots/",
-    "list chunks/",
-    "exists chunks/",
-    "exists sessions/",
-    "exists snapshots/",
+    "list slices/",
+    "list packs/",
+    "put packs/",
+    "put slices/",
     "put snapshots/",
-    "put gc/",
-    "delete chunks/",
-    "delete sessions/",
-    "flush",
 ]
-STOPS = st.just("the end") | st.sampled_from(POINTS)
+COMMITTING = ["put snapshots/", "flush", "exists sessions/", "list gc/", "exists packs/", "delete snapshots/"]
+COLLECTING = ["list gc/", "list sessions/", "list snapshots/", "list packs/", "list slices/", "delete packs/"]
+CONDEMNING = ["put gc/", "flush", "list sessions/", "delete gc/", "delete sessions/", "delete slices/"]
+END = "the end"
 GRACE = timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -57,24 +60,26 @@ class Collection(RuleBasedStateMachine):
         self.now = START
         self.storage = MemoryStorage(clock=self._tick)
         self.actors: dict[str, Actor] = {}
-        self.caches: dict[str, dict[str, str]] = {"one": {}, "two": {}}
+        self.caches = {"one": Cache(), "two": Cache()}
         self.succeeded: set[str] = set()
         self.forgotten: set[str] = set()
         self.numbers = count()
         self.patches = [
-            # one thread at a time, so that an order of calls can be had again
+            # one thread at a time, and no chance, so that an order of calls can be had again
             patch.object(marks, "_AHEAD", 1),
             patch.object(prune, "_AT_ONCE", 1),
-            patch.object(reader, "_AHEAD", 1),
+            patch.object(lists, "_AT_ONCE", 1),
             patch.object(prune, "new_id", lambda now: self._id("set")),
+            patch.object(packer, "new_pack", lambda owner: f"packs/{owner}/{self._digits()}.pack"),
+            patch.object(packer, "new_list", lambda owner: f"slices/{owner}/{self._digits()}.zst"),
+            patch.object(packer, "PACK_BYTES", PACK_BYTES),
         ]
         for each in self.patches:
             each.start()
         self.repository = Repository.init(self.storage)
-        for content in CONTENTS:
-            store = self.repository.chunks.store(content)
-            self.caches["one"][hashlib.sha256(content).hexdigest()] = store.key
-        self.storage.flush()
+        # What there is at first is garbage, that a writer may use.
+        write(self.storage, "one", self._id("snapshot"), CONTENTS, self.caches["one"])
+        self._forget(self.repository.snapshots()[0], wholly=True)
 
     def _tick(self) -> datetime:
         self.now += timedelta(seconds=1)
@@ -85,13 +90,16 @@ class Collection(RuleBasedStateMachine):
         digest = hashlib.sha256(f"{kind} {next(self.numbers)}".encode()).hexdigest()
         return f"2026{int(digest[:2], 16) % 12 + 1:02}01T000000Z-{digest[:4]}"
 
+    def _digits(self) -> str:
+        return hashlib.sha256(f"name {next(self.numbers)}".encode()).hexdigest()[:16]
+
     @rule(
         host=st.sampled_from(["one", "two"]),
-        contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=2),
-        point=STOPS,
+        contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=4),
+        point=st.sampled_from([*WRITING, *COMMITTING, END]),
     )
     def begin_to_write(self, host: str, contents: list[bytes], point: str) -> None:
-        """A backup; its host remembers what it has stored, and does not look for it again."""
+        """A backup; its host remembers what slice lists said, however long ago."""
         if host in self.actors:
             return
         snapshot = self._id("snapshot")
@@ -106,7 +114,7 @@ class Collection(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from(["collector one", "collector two"]),
         grace=st.sampled_from([timedelta(), GRACE]),
-        point=STOPS,
+        point=st.sampled_from([*COLLECTING, *CONDEMNING, END]),
     )
     def begin_to_collect(self, name: str, grace: timedelta, point: str) -> None:
         """A prune."""
@@ -114,11 +122,12 @@ class Collection(RuleBasedStateMachine):
             self._start(name, lambda view: collect(view, grace), point)
 
     @precondition(lambda self: self.actors)
-    @rule(data=st.data(), point=STOPS)
-    def go_on(self, data: st.DataObject, point: str) -> None:
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
         """Somebody goes on, to such a call or to the end."""
         actor = self.actors[data.draw(st.sampled_from(sorted(self.actors)))]
-        actor.run_to(point)
+        points = COMMITTING if actor.name in self.caches else [*COLLECTING, *CONDEMNING]
+        actor.run_to(data.draw(st.sampled_from([END, *points])))
         self._bury(actor)
 
     @precondition(lambda self: self.actors)
@@ -147,7 +156,16 @@ class Collection(RuleBasedStateMachine):
     @rule(data=st.data(), wholly=st.booleans())
     def forget(self, data: st.DataObject, wholly: bool) -> None:
         """The manifest first; what belongs to it stays if the program dies."""
-        manifest = data.draw(st.sampled_from(self.repository.snapshots()))
+        self._forget(data.draw(st.sampled_from(self.repository.snapshots())), wholly)
+
+    @precondition(lambda self: self._packs())
+    @rule(data=st.data())
+    def be_suspected(self, data: st.DataObject) -> None:
+        """A check takes a pack for damaged."""
+        pack = data.draw(st.sampled_from(self._packs()))
+        put_set(self.storage, self._id("set"), "damaged", [pack])
+
+    def _forget(self, manifest: Manifest, wholly: bool) -> None:
         self.forgotten.add(f"{manifest.host}/v/{manifest.snapshot}")
         self.storage.delete(manifest.key)
         if wholly:
@@ -159,27 +177,26 @@ class Collection(RuleBasedStateMachine):
         """Sessions fall silent, grace periods end, or have not begun."""
         self.now += by
 
-    @rule(silent=st.booleans())
-    def a_prune_passes(self, silent: bool) -> None:
+    @rule(silent=st.booleans(), grace=st.sampled_from([timedelta(), GRACE]))
+    def a_prune_passes(self, silent: bool, grace: timedelta) -> None:
         """One that nobody interrupts, when everybody has been silent for a day, or not."""
         self.now += SILENT if silent else timedelta()
-        collect(self.storage, timedelta())
+        collect(self.storage, grace)
 
     @precondition(lambda self: not self.actors)
     @rule()
     def a_season_passes(self) -> None:
-        """Sets and sessions are old enough to be removed; what was remembered is too old to be used."""
-        self.now += prune.KEPT + SILENT
-        for cache in self.caches.values():
-            cache.clear()
+        """Sessions are old enough to be removed, and what was remembered is as old."""
+        self.now += KEPT + SILENT
 
     @invariant()
     def every_snapshot_is_whole(self) -> None:
         """R3, R11, R13: each chunk that a manifest names is there."""
         found = self.repository.snapshots()
+        sizes = {info.key: info.size_bytes for info in self.storage.list("packs/")}
         for manifest in found:
-            for key in self.repository.reader(manifest).chunk_keys():
-                assert self.storage.exists(key), f"{manifest.key} names {key}"
+            for each in self.repository.reader(manifest).slices():
+                assert each.end <= sizes.get(each.pack, 0), f"{manifest.key} names {each}"
         names = {f"{manifest.host}/v/{manifest.snapshot}" for manifest in found}
         assert self.succeeded - self.forgotten <= names, "a snapshot has vanished"
 
@@ -189,22 +206,35 @@ class Collection(RuleBasedStateMachine):
             for actor in self.actors.values():
                 actor.kill()
             for _ in range(5):
-                self.now = max(self.now, START) + prune.KEPT + SILENT
+                self.now = max(self.now, START) + KEPT + SILENT
                 collect(self.storage, GRACE)
             self.every_snapshot_is_whole()
-            named = {
-                key
-                for found in self.repository.snapshots()
-                for key in self.repository.reader(found).chunk_keys()
-            }
-            assert {info.key for info in self.storage.list("chunks/")} == named
-            assert [info.key for info in self.storage.list("gc/")] == []
+            self._only_what_is_needed_is_left()
             assert [info.key for info in self.storage.list("sessions/")] == []
             belonging = [info.key for info in self.storage.list("snapshots/")]
             assert len(belonging) == 3 * len(self.repository.snapshots())
         finally:
             for each in self.patches:
                 each.stop()
+
+    def _only_what_is_needed_is_left(self) -> None:
+        named = {
+            each.pack
+            for found in self.repository.snapshots()
+            for each in self.repository.reader(found).slices()
+        }
+        left = set(self._packs())
+        naming = [each for each in sets(self.storage) if each.kind not in ("waiting", "finished")]
+        if not any(each.kind == "damaged" for each in naming):
+            assert left == named
+        assert named <= left
+        assert all(packs_in(self.storage, each) & left for each in naming)
+        assert {owner_of(info.key) for info in self.storage.list("slices/")} <= {
+            owner_of(pack) for pack in left
+        }
+
+    def _packs(self) -> list[str]:
+        return [info.key for info in self.storage.list("packs/") if is_pack(info.key)]
 
     def _start(self, name: str, program: object, point: str) -> None:
         actor = Actor(name, self.storage, program)  # type: ignore[arg-type]
@@ -219,44 +249,36 @@ class Collection(RuleBasedStateMachine):
                 raise actor.error
 
 
-def write(view: OwnView, host: str, snapshot: str, contents: list[bytes], cache: dict[str, str]) -> None:
+def write(
+    view: OwnView | MemoryStorage, host: str, snapshot: str, contents: list[bytes], cache: Cache
+) -> None:
     """A backup as `SnapshotWriter` makes it, of chunks that need no pipeline."""
-    stored = {}
-    chunks = Repository(view, "x").chunks
-    with SnapshotWriter(view, chunks, None, host=host, volume="v", snapshot=snapshot) as writer:
-        for content in contents:
-            stored[hashlib.sha256(content).hexdigest()] = _store(writer, content, cache)
-        sidecars = _sidecars(view, f"snapshots/{host}/v/{snapshot}", list(stored.values()))
+    chunks = Repository(view, "x", cache=cache).chunks
+    with SnapshotWriter(view, chunks, cache, None, host=host, volume="v", snapshot=snapshot) as writer:
+        slices = store(view, writer, contents)
+        sidecars = sidecars_of(view, f"snapshots/{host}/v/{snapshot}", slices)
         view.flush()
-        cache.update(stored)
         writer.commit(replace(MANIFEST, host=host, snapshot=snapshot, sidecars=sidecars))
 
 
-def write_chunks(storage: Storage, host: str, snapshot: str, keys: list[str]) -> None:
-    """A snapshot of chunks that are stored already."""
-    chunks = Repository(storage, "x").chunks
-    with SnapshotWriter(storage, chunks, None, host=host, volume="v", snapshot=snapshot) as writer:
-        sidecars = _sidecars(storage, f"snapshots/{host}/v/{snapshot}", keys)
-        storage.flush()
-        writer.commit(replace(MANIFEST, host=host, snapshot=snapshot, sidecars=sidecars))
+def store(storage: Storage, writer: SnapshotWriter, contents: Iterable[bytes]) -> list[Slice]:
+    """The slices of these chunks, most of them new."""
+    known = writer._known
+    assert known is not None
+    with Packer(storage, known, writer._session.name) as packer:
+        found = [packer.add(writer._chunks.prepare(each, find=known.find))[0] for each in contents]
+        packer.finish()
+    return found
 
 
-def _sidecars(storage: Storage, stem: str, keys: list[str]) -> Sidecars:
+def sidecars_of(storage: Storage, stem: str, slices: list[Slice]) -> Sidecars:
+    """The chunk list, and an index of nothing."""
     with SidecarWriter() as lines, SidecarWriter() as members:
-        for key in keys:
-            lines.add(key.encode())
+        for each in slices:
+            lines.add(each.line())
         return Sidecars(
             chunks=lines.put(storage, f"{stem}.chunks.zst"), index=members.put(storage, f"{stem}.index.zst")
         )
-
-
-def _store(writer: SnapshotWriter, content: bytes, cache: dict[str, str]) -> str:
-    store = writer._chunks
-    key = store._condemned.key_for(hashlib.sha256(content).hexdigest(), Codec.suffix)
-    if cache.get(hashlib.sha256(content).hexdigest()) == key:
-        return key
-    chunk: StoredChunk = store.store(content)
-    return chunk.key
 
 
 def collect(storage: OwnView | MemoryStorage, grace: timedelta) -> None:

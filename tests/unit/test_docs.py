@@ -10,6 +10,7 @@ import pytest
 
 from backupd import protection
 from backupd.cli.parser import build_parser
+from backupd.metrics import FAMILIES
 from backupd.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,13 @@ def test_the_readmes_labels_are_those_that_exist() -> None:
     assert documented == set(protection.LABEL_KEYS)
 
 
+def test_the_guides_metrics_are_those_that_exist() -> None:
+    """Both ways, each with its type and meaning."""
+    guide = (ROOT / "docs" / "GUIDE.md").read_text()
+    documented = re.findall(r"^\| `(backupd_\w+)` \| (\w+) \| (.*) \|$", guide, re.MULTILINE)
+    assert {name: (kind, meaning) for name, kind, meaning in documented} == dict(FAMILIES)
+
+
 def test_variables_in_the_documents_exist() -> None:
     """A variable that a reader copies is one that is known."""
     known = {f"BACKUPD_{name}".upper() for name in _keys(Settings)} | {"BACKUPD_CONFIG"}
@@ -64,7 +72,7 @@ def test_files_that_the_documents_name_exist() -> None:
         text = document.read_text()
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (document.parent / link).exists(), f"{link} in {document.name}"
-        for path in re.findall(r"`(?:backupd/)?((?:[a-z]+/)?[a-z]+\.py)`", text):
+        for path in re.findall(r"`(?:backupd/)?((?:[a-z]+/)*[a-z]+\.py)`", text):
             assert path in package, f"{path} in {document.name}"
 
 

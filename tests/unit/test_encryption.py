@@ -27,9 +27,9 @@ from backupd.errors import (
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Keys, Repository
-from backupd.repository.finding import Finding
+from backupd.repository.gc.prune import execute, plan
 from backupd.repository.history import forget
-from backupd.repository.prune import execute, plan
+from backupd.repository.verification.finding import Finding
 from backupd.storage.memory import MemoryStorage
 from tests.faults import FaultyStorage
 from tests.keys import KeyPair, age_pair, ssh_pair
@@ -404,22 +404,22 @@ def test_content_can_not_be_made_to_name_the_mac_of_a_manifest(
     manifest = save(writer, tar_of(TREE))
     signed = stored(storage)[manifest.key]
     mac, body = json.loads(signed)["mac"], re.sub(rb',"mac":"[0-9a-f]{64}"}$', b"}", signed)
-    assert writer.chunks.store(body).key != f"chunks/{mac[:2]}/{mac}.zst.age"
+    assert writer.chunks.prepare(body, lambda chunk: None).chunk != mac
     id_key = bytes.fromhex(id_key_file.read_text())
     signing_key = hmac.digest(id_key, b"backupd manifest", "sha256")
     assert hmac.digest(signing_key, body, "sha256").hex() == mac
-    published = writer.chunks.store(b"backupd manifest").key
-    assert signing_key.hex() not in published
+    published = writer.chunks.prepare(b"backupd manifest", lambda chunk: None).chunk
+    assert signing_key.hex() != published
 
 
 @pytest.mark.parametrize("bit", [0, 100, 999, 12345, -1])
 def test_a_flipped_bit_in_any_object_is_named_and_never_returned(
     storage: FaultyStorage, repository: Repository, bit: int
 ) -> None:
-    """R4: chunk, chunk list, index, manifest."""
+    """R4: pack, chunk list, index, manifest."""
     manifest = save(repository, tar_of(TREE))
     for key in stored(storage):
-        if not key.startswith(("chunks/", "snapshots/")):
+        if not key.startswith(("packs/", "snapshots/")):
             continue
         storage.flip_bit(key, bit)
         with pytest.raises(IntegrityError, match=re.escape(key)):
@@ -434,12 +434,16 @@ def _read_all(repository: Repository) -> None:
         load(repository, manifest)
 
 
-def test_a_chunk_under_another_chunks_name_is_refused(storage: FaultyStorage, repository: Repository) -> None:
-    """Whole, encrypted to us, and not what the name says."""
-    save(repository, tar_of(TREE))
-    one, two, *_ = (key for key in stored(storage) if key.startswith("chunks/"))
-    exchange(storage, one, stored(storage)[two])
-    with pytest.raises(ObjectDamaged, match=re.escape(one)):
+def test_a_chunk_in_another_chunks_place_is_refused(storage: FaultyStorage, repository: Repository) -> None:
+    """Whole, encrypted to us, and not what the chunk list says."""
+    manifest = save(repository, tar_of(TREE))
+    one, two, *_ = repository.reader(manifest).slices()
+    frame = storage.get_range(two.pack, two.offset, two.length)
+    pack = stored(storage)[one.pack]
+    exchange(storage, one.pack, pack[: one.offset] + frame.ljust(one.length, b"x") + pack[one.end :])
+    with pytest.raises(ObjectDamaged, match=re.escape(str(one))):
+        repository.chunks.load_only(one)
+    with pytest.raises(ObjectDamaged, match=re.escape(one.pack)):
         _read_all(repository)
 
 
@@ -466,7 +470,7 @@ def test_a_host_that_only_writes_can_verify_all_but_the_data(
     storage.flip_bit(manifest.index_key, 100)
     assert [found.object for found in _verified(writer)] == [manifest.index_key]
     storage._damage.clear()
-    gone = next(writer.reader(manifest).chunk_keys())
+    gone = next(writer.reader(manifest).slices()).pack
     storage.inner.delete(gone)
     assert [found.object for found in _verified(writer)] == [gone]
 
@@ -486,11 +490,11 @@ def test_a_host_that_only_writes_prunes_and_heals(
     cancel = threading.Event()
     for _ in range(2):
         execute(storage, plan(storage, grace=timedelta(), cancel=cancel), cancel=cancel)
-    left = {info.key for info in storage.list("chunks/")}
-    assert left == set(repository.reader(kept).chunk_keys())
+    left = {info.key for info in storage.list("packs/")}
+    assert left == {each.pack for each in repository.reader(kept).slices()}
     for key in left:
         storage.inner.delete(key)
     assert {found.object for found in _verified(writer)} == left
     again = save(writer, tar_of({"./big": TREE["./big"]}))
-    assert all(key.endswith(".zst.age") and key not in left for key in repository.reader(again).chunk_keys())
+    assert all(each.pack not in left for each in repository.reader(again).slices())
     assert load(repository, kept) == load(repository, again) == tar_of({"./big": TREE["./big"]})

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.errors import ObjectDamaged
-from backupd.repository import index
-from backupd.repository.tarstream import Member
+from backupd.repository.stream import index
+from backupd.repository.stream.tarstream import Member
 
 
 @given(

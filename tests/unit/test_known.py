@@ -1,27 +1,23 @@
-"""What is known of a remote storage saves questions, and never makes a snapshot name what is gone."""
+"""What slice lists say saves storing twice, and never makes a snapshot name what is gone."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from backupd.errors import BackupdError
+from backupd.errors import BackupdError, ObjectDamaged
 from backupd.operations.verify import verify
 from backupd.progress import silent
-from backupd.repository import Repository
-from backupd.repository.condemned import put_set, sets
+from backupd.repository import Repository, packer
+from backupd.repository.gc.sets import put_set, sets
+from backupd.repository.slices import Slice
 from backupd.snapshot import Manifest
-from backupd.storage.base import ObjectInfo
 from backupd.storage.memory import MemoryStorage
 from tests.faults import Crash, FaultyStorage
-from tests.streams import load, noise, save, tar_of
+from tests.streams import BytesSource, load, noise, save, tar_of
 
 TREE = {"./a": b"1", "./b": noise(700_000, seed=1), "./c/d": noise(300_000, seed=2), "./e": b"text " * 9000}
 STREAM = tar_of(TREE)
@@ -29,70 +25,58 @@ CHANGED = tar_of({**TREE, "./z": noise(400_000, seed=3)})
 G1 = "20260101T000000Z-0001"
 
 
-class LaterStorage(FaultyStorage):
-    """A storage whose clock can be moved."""
-
-    later = timedelta()
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """What there is; what was put since the clock was moved is dated by it."""
-        for info in super().list(prefix):
-            yield replace(info, modified=info.modified + self.later)
-
-
 @pytest.fixture
-def storage() -> LaterStorage:
+def storage() -> FaultyStorage:
     """A new repository's storage."""
-    storage = LaterStorage(MemoryStorage())
+    storage = FaultyStorage(MemoryStorage())
     Repository.init(storage)
     return storage
 
 
 def machine(storage: FaultyStorage, caches: Path | None) -> Repository:
     """The repository as one machine opens it for one run."""
-    return Repository.open(storage, remote=True, caches=caches)
+    return Repository.open(storage, caches=caches)
 
 
-def chunk_calls(storage: FaultyStorage) -> list[str]:
-    """The calls that are about one chunk."""
-    return [call for call in storage.calls if re.search(r" chunks/.", call)]
+def packs_of(storage: FaultyStorage, manifest: Manifest) -> list[str]:
+    """The packs that a snapshot names."""
+    return sorted({each.pack for each in Repository.open(storage).reader(manifest).slices()})
 
 
 def elsewhere(storage: FaultyStorage, manifest: Manifest) -> list[str]:
-    """Another machine forgets the snapshot, condemns its chunks and deletes them."""
-    keys = sorted(set(Repository.open(storage).reader(manifest).chunk_keys()))
+    """Another machine forgets the snapshot, condemns its packs and deletes them."""
+    packs = packs_of(storage, manifest)
     storage.delete(manifest.key)
-    put_set(storage, G1, "condemned", keys)
-    for key in keys:
+    put_set(storage, G1, "condemned", packs)
+    for key in packs:
         storage.delete(key)
     storage.flush()
-    return keys
+    return packs
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_an_unchanged_backup_asks_for_no_chunk(storage: LaterStorage, tmp_path: Path, cached: bool) -> None:
-    """From the cache, or without one from the snapshot before."""
+def test_an_unchanged_backup_puts_no_pack(storage: FaultyStorage, tmp_path: Path, cached: bool) -> None:
+    """With a cache it reads no slice list either: what it said is remembered."""
     caches = tmp_path if cached else None
     save(machine(storage, caches), STREAM)
     storage.calls.clear()
     second = save(machine(storage, caches), STREAM)
-    assert second.chunks.new == 0
-    assert chunk_calls(storage) == []
-    assert "list chunks/" not in storage.calls
+    assert (second.chunks.new, second.bytes.stored) == (0, 0)
+    calls = [call.split(" ", 1) for call in storage.calls if " " in call]
+    put = [key for name, key in calls if name.startswith("put")]
+    assert not [key for key in put if key.startswith(("packs/", "slices/"))]
+    assert len([key for name, key in calls if name == "get" and key.startswith("slices/")]) == (not cached)
+    assert [key for name, key in calls if name == "exists" and key.startswith("packs/")] == []
 
 
-def test_a_cold_cache_is_filled_by_one_listing(storage: LaterStorage, tmp_path: Path) -> None:
-    """A machine that lost its state finds what it had stored, and what others have."""
+def test_a_machine_that_lost_its_state_finds_what_is_stored(storage: FaultyStorage, tmp_path: Path) -> None:
+    """Its own, and what others have stored."""
     save(machine(storage, tmp_path / "one"), STREAM, host="one")
-    storage.calls.clear()
     other = save(machine(storage, tmp_path / "two"), CHANGED, host="two")
-    assert other.chunks.new > 0
-    assert all(call.startswith("put") for call in chunk_calls(storage))
-    assert len(chunk_calls(storage)) == other.chunks.new
-    assert storage.calls.count("list chunks/") == 1
+    assert 0 < other.bytes.new < 500_000
 
 
-def test_what_another_machine_stored_since_is_found(storage: LaterStorage, tmp_path: Path) -> None:
+def test_what_another_machine_stored_since_is_found(storage: FaultyStorage, tmp_path: Path) -> None:
     """The cache never says that something is not there."""
     save(machine(storage, tmp_path / "one"), STREAM, host="one")
     save(machine(storage, tmp_path / "two"), CHANGED, host="two")
@@ -100,78 +84,148 @@ def test_what_another_machine_stored_since_is_found(storage: LaterStorage, tmp_p
     assert (third.chunks.new, third.bytes.stored) == (0, 0)
 
 
-def test_a_new_chunk_is_asked_for_once(storage: LaterStorage, tmp_path: Path) -> None:
-    """However often the stream repeats it."""
-    page = noise(256 * 1024, seed=9)
-    save(machine(storage, tmp_path), STREAM)
-    storage.calls.clear()
-    save(machine(storage, tmp_path), tar_of({"./disk.img": page * 40}))
-    asked = [call for call in chunk_calls(storage) if call.startswith("exists")]
-    assert len(asked) < 10  # workers that meet it at once may each ask
-
-
-def test_a_collection_elsewhere_leaves_no_dangling_name(storage: LaterStorage, tmp_path: Path) -> None:
-    """R13: the cache knows chunks that are gone; the set that condemned them is still there."""
+def test_a_collection_elsewhere_leaves_no_dangling_name(storage: FaultyStorage, tmp_path: Path) -> None:
+    """R13: the cache knows chunks that are gone; the set that condemned their packs is still there."""
     gone = elsewhere(storage, save(machine(storage, tmp_path), STREAM))
     again = save(machine(storage, tmp_path), STREAM)
-    assert not set(gone) & set(Repository.open(storage).reader(again).chunk_keys())
+    assert not set(gone) & set(packs_of(storage, again))
     assert load(Repository.open(storage), again) == STREAM
 
 
-def test_what_a_session_forgot_stays_forgotten(storage: LaterStorage, tmp_path: Path) -> None:
-    """R13: the set is seen once and then removed, as it is after 90 days."""
-    elsewhere(storage, save(machine(storage, tmp_path), STREAM))
-    save(machine(storage, tmp_path), tar_of({"./x": b"1"}), volume="other")
-    storage.delete(f"gc/{G1}.condemned.zst")
-    again = save(machine(storage, tmp_path), STREAM)
-    assert load(Repository.open(storage), again) == STREAM
-
-
-def test_a_machine_that_was_away_for_long_believes_nothing(storage: LaterStorage, tmp_path: Path) -> None:
-    """R13: a collection came and its set went while the machine was off; the storage's clock tells."""
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_collection_whose_sets_are_gone_leaves_no_dangling_name(
+    storage: FaultyStorage, tmp_path: Path, cached: bool
+) -> None:
+    """R13: slice lists and cache know of packs that nobody has, and nothing under gc/ says so."""
     elsewhere(storage, save(machine(storage, tmp_path), STREAM))
     storage.delete(f"gc/{G1}.condemned.zst")
-    storage.later = timedelta(days=90)
-    again = save(machine(storage, tmp_path), STREAM)
+    again = save(machine(storage, tmp_path if cached else None), STREAM)
     assert again.chunks.new == again.chunks.count
     assert load(Repository.open(storage), again) == STREAM
 
 
-def test_what_a_listing_shows_of_condemned_chunks_is_not_learned(
-    storage: LaterStorage, tmp_path: Path
-) -> None:
-    """R13: they are still there when the cold cache is filled, and gone afterwards."""
-    first = save(machine(storage, None), STREAM)
-    keys = sorted(set(Repository.open(storage).reader(first).chunk_keys()))
-    put_set(storage, G1, "condemned", keys)
-    save(machine(storage, tmp_path), tar_of({"./x": b"1"}), volume="other")
-    storage.delete(first.key)
-    for key in keys:
-        storage.delete(key)
-    storage.delete(f"gc/{G1}.condemned.zst")
+@pytest.mark.parametrize("kind", ["condemned", "damaged", "sparse"])
+def test_what_sets_name_is_stored_again(storage: FaultyStorage, tmp_path: Path, kind: str) -> None:
+    """It is there, and the cache knows it; a writer must not name it."""
+    first = save(machine(storage, tmp_path), STREAM)
+    put_set(storage, G1, kind, packs_of(storage, first))  # type: ignore[arg-type]
     again = save(machine(storage, tmp_path), STREAM)
+    assert again.chunks.new == again.chunks.count
+    assert not set(packs_of(storage, first)) & set(packs_of(storage, again))
+    assert save(machine(storage, tmp_path), STREAM).chunks.new == 0
+
+
+def test_a_pack_that_was_cut_short_is_stored_again(storage: FaultyStorage, tmp_path: Path) -> None:
+    """R4: what its listing is too short for; the rest of it is named as ever."""
+    first = save(machine(storage, tmp_path), STREAM)
+    (pack,) = packs_of(storage, first)
+    content = storage.get(pack, limit_bytes=10**7)
+    storage.delete(pack)
+    storage.put(pack, content[:-1])
+    storage.flush()
+    again = save(machine(storage, tmp_path), STREAM)
+    assert again.chunks.new == 1
+    for manifest in (first, again):
+        assert load(Repository.open(storage), manifest) == STREAM
+
+
+def test_slice_lists_that_were_removed_are_forgotten(storage: FaultyStorage, tmp_path: Path) -> None:
+    """As those of a snapshot are of which no pack is left."""
+    save(machine(storage, tmp_path), STREAM)
+    for info in list(storage.list("slices/")):
+        storage.delete(info.key)
+    assert save(machine(storage, tmp_path), STREAM).chunks.new > 0
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "another's"])
+def test_a_damaged_slice_list_tells_nothing(storage: FaultyStorage, how: str) -> None:
+    """R4: what it names is stored again, and no snapshot names what it made up."""
+    save(machine(storage, None), STREAM)
+    other = save(machine(storage, None), tar_of({"./x": noise(500_000, seed=7)}), volume="other")
+    lists = [info.key for info in storage.list("slices/")]
+    if how == "another's":
+        content = storage.get(lists[1], limit_bytes=10**6)
+        storage.delete(lists[0])
+        storage.put(lists[0], content)
+        storage.flush()
+    elif how == "flipped":
+        storage.flip_bit(lists[0], 400)
+    else:
+        storage.truncate(lists[0], 40)
+    again = save(machine(storage, None), STREAM)
+    assert again.chunks.new == again.chunks.count
     assert load(Repository.open(storage), again) == STREAM
+    assert load(Repository.open(storage), other)
 
 
 def test_damage_that_was_marked_is_stored_again_by_who_knows_the_chunk(
-    storage: LaterStorage, tmp_path: Path
+    storage: FaultyStorage, tmp_path: Path
 ) -> None:
-    """R4: the cache and the parent both say that it is there; the mark says otherwise."""
+    """R4: the cache says that it is there; the mark says otherwise. The older snapshot heals with it."""
     first = save(machine(storage, tmp_path), STREAM)
-    key = next(Repository.open(storage).reader(first).chunk_keys())
-    storage.inner.delete(key)
-    verify(Repository.open(storage), found=lambda _: None, progress=silent, cancel=threading.Event())
+    storage.flip_bit(packs_of(storage, first)[0], 8 * 300_000)
+    with pytest.raises(ObjectDamaged):
+        load(Repository.open(storage), first)
+    verify(
+        Repository.open(storage), found=lambda _: None, progress=silent, cancel=threading.Event(), share=1.0
+    )
     assert len(sets(storage)) == 1
-    assert save(machine(storage, tmp_path), STREAM).chunks.new == 1
+    assert save(machine(storage, tmp_path), STREAM).chunks.new > 0
     assert load(Repository.open(storage), first) == STREAM
 
 
-def test_a_parent_that_is_damaged_tells_nothing(storage: LaterStorage) -> None:
-    """The storage is asked instead."""
-    first = save(machine(storage, None), STREAM)
-    for key in (first.chunks_key, first.key):
-        storage.truncate(key, 30)
-        assert save(machine(storage, None), STREAM, volume="data").chunks.new == 0
+def test_what_a_run_that_died_has_stored_is_used_by_the_next(
+    storage: FaultyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first backup of days is not begun anew: slice lists come while it goes on, after what they name."""
+    monkeypatch.setattr(packer, "LIST_PACKS", 2)
+    stream = tar_of({f"./{n}": noise(4_500_000, seed=n) for n in range(8)})
+    dying = FaultyStorage(
+        storage.inner, crash_before=next(n for n, call in enumerate(_calls(stream)) if "snapshots/" in call)
+    )
+    with contextlib.suppress(Crash):
+        save(machine(dying, None), stream)
+    storage.inner.crash()  # type: ignore[attr-defined]
+    again = save(machine(storage, tmp_path), stream)
+    assert again.bytes.new < len(stream) // 2
+    assert load(Repository.open(storage), again) == stream
+
+
+def _calls(stream: bytes) -> list[str]:
+    storage = FaultyStorage(MemoryStorage())
+    Repository.init(storage)
+    storage.calls.clear()
+    save(machine(storage, None), stream)
+    return storage.calls
+
+
+def test_a_slice_list_is_put_after_its_packs_are_durable(storage: FaultyStorage) -> None:
+    """Whoever reads it may name what it names at once."""
+
+    class Watched(FaultyStorage):
+        def put_file(self, key: str, file: object) -> bool:
+            if key.startswith("slices/"):
+                assert self.calls[-1] == "flush"
+            return super().put_file(key, file)  # type: ignore[arg-type]
+
+    save(machine(Watched(storage.inner), None), tar_of({"./x": noise(9_000_000)}))
+    assert len(list(storage.list("slices/"))) == 1
+
+
+def test_two_writers_at_once_do_not_name_what_is_not_durable(storage: FaultyStorage, tmp_path: Path) -> None:
+    """One cache, one process: what a session has not listed yet is its own."""
+    repository = machine(storage, tmp_path)
+    with repository.begin(host="h", volume="one", snapshot="20261126T120000Z-0001") as writer:
+        writer.store(BytesSource(STREAM), at_end=lambda: None, progress=silent, cancel=threading.Event())
+        known = repository.cache.slices(next(iter(_own(storage))).chunk)
+        assert known
+        assert all(storage.exists(each.pack) for each in known)
+
+
+def _own(storage: FaultyStorage) -> list[Slice]:
+    repository = Repository.open(storage)
+    manifest = save(repository, STREAM, volume="twin")
+    return list(repository.reader(manifest).slices())
 
 
 @pytest.mark.parametrize("survives", [True, False])

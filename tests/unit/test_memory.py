@@ -18,6 +18,12 @@ def test_memory_does_not_grow_with_the_volume(tmp_path: Path, count: int, size: 
     assert many < 200
 
 
+def test_four_volumes_read_together_take_bounded_memory(tmp_path: Path) -> None:
+    """I13: the buffers are divided among those who read at once."""
+    command = [sys.executable, "-m", "tests.unit.window_memory_probe", str(tmp_path), "4", "204800000"]
+    assert int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) < 200
+
+
 @pytest.mark.parametrize(
     ("operation", "snapshots", "limit_mb"),
     [("verify", 3000, 60), ("cold-cache", 3000, 30), ("snapshots-cached", 3000, 30), ("damaged", 100, 40)],

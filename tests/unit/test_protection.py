@@ -240,7 +240,7 @@ def test_labels_that_backupd_sets_itself_are_passed_over() -> None:
     assert decide(volume(**marks)).warnings == ()
 
 
-@pytest.mark.parametrize("key", ["drill", "group"])
+@pytest.mark.parametrize("key", ["drill"])
 def test_label_of_a_later_version_is_warned_about(key: str) -> None:
     """What would only add safety does not stop the backup."""
     found = decide(volume(enable="true", **{key: "x"}))

@@ -13,10 +13,14 @@ from backupd.errors import BackupdError, Interrupted, Locked, ObjectDamaged, Rep
 from backupd.operations.lock import prune_lock
 from backupd.operations.prune import Pruned, due, last_prune, prune
 from backupd.progress import Tally, silent
-from backupd.repository import Repository, sessions
-from backupd.repository.condemned import Condemned, put_set
-from backupd.repository.prune import KEPT, Plan, execute, plan
-from backupd.repository.sessions import SILENT
+from backupd.repository import Repository
+from backupd.repository.gc import sessions
+from backupd.repository.gc.absent import Absent
+from backupd.repository.gc.prune import Plan, execute, plan
+from backupd.repository.gc.sessions import SILENT
+from backupd.repository.gc.sets import put_set
+from backupd.repository.gc.sweeping import KEPT
+from backupd.repository.slices import owner_of
 from backupd.snapshot import Manifest
 from backupd.storage.base import ObjectInfo
 from backupd.storage.local import LocalStorage
@@ -28,6 +32,7 @@ GRACE = timedelta(hours=24)
 HOUR = timedelta(hours=1)
 TREE = {"./a": noise(700_000, seed=1), "./b": b"1"}
 OTHER = {"./a": noise(700_000, seed=2), "./b": b"1"}
+APART = {"./y": noise(400_000, seed=3), "./z": b"2"}
 SET = "20260101T000000Z-0001"
 
 
@@ -67,9 +72,9 @@ def collect(repository: Repository, grace: timedelta = GRACE) -> Plan:
     return made
 
 
-def chunks(repository: Repository) -> set[str]:
-    """The keys of all chunks there are."""
-    return {info.key for info in repository.storage.list("chunks/")}
+def packs(repository: Repository) -> set[str]:
+    """The keys of all packs there are."""
+    return {info.key for info in repository.storage.list("packs/")}
 
 
 def everything(repository: Repository) -> dict[str, bytes]:
@@ -79,28 +84,127 @@ def everything(repository: Repository) -> dict[str, bytes]:
 
 
 def named(repository: Repository) -> set[str]:
-    """The keys that snapshots name."""
-    found = repository.snapshots()
-    return {key for manifest in found for key in repository.reader(manifest).chunk_keys()}
+    """The packs that snapshots name."""
+    return {pack for manifest in repository.snapshots() for pack in packs_of(repository, manifest)}
+
+
+def packs_of(repository: Repository, manifest: Manifest) -> set[str]:
+    """The packs that a snapshot names."""
+    return {each.pack for each in repository.reader(manifest).slices()}
 
 
 def test_garbage_is_condemned_first_and_deleted_after_the_grace_period(
     repository: Repository, clock: Clock
 ) -> None:
-    """And what a kept snapshot shares with it stays."""
-    gone, kept = save(repository, tar_of(TREE)), save(repository, tar_of(OTHER))
+    """And what a kept snapshot has stays."""
+    gone, kept = save(repository, tar_of(TREE)), save(repository, tar_of(APART))
     forget(repository, gone)
-    before = chunks(repository)
+    before = packs(repository)
     first = collect(repository)
-    assert chunks(repository) == before
-    assert len(first.garbage.keys) == len(before - named(repository)) > 0
+    assert packs(repository) == before
+    assert set(first.garbage.packs) == before - named(repository) != set()
     second = collect(repository)
-    assert (len(second.doomed.keys), len(second.pending)) == (0, 1)
+    assert (len(second.doomed.packs), len(second.pending)) == (0, 1)
     clock.now += GRACE
     third = collect(repository)
     assert third.doomed.size_bytes == first.garbage.size_bytes > 0
-    assert chunks(repository) == named(repository)
-    assert load(repository, kept) == tar_of(OTHER)
+    assert packs(repository) == named(repository)
+    assert load(repository, kept) == tar_of(APART)
+
+
+def test_content_moves_out_of_a_pack_of_which_little_is_named(repository: Repository, clock: Clock) -> None:
+    """The next backup that meets it stores it again; the pack goes with the snapshots that name it."""
+    small = tar_of({"./a": noise(300_000, seed=1)})
+    both = save(repository, tar_of({"./a": noise(300_000, seed=1), "./b": noise(700_000, seed=2)}))
+    old = save(repository, small)
+    (sparse,) = packs_of(repository, old) & packs_of(repository, both)
+    assert collect(repository).sparse.packs == []
+    forget(repository, both)
+    made = collect(repository)
+    assert made.sparse.packs == [sparse]
+    assert made.sparse.size_bytes - made.sparse.used_bytes == made.sparse.unused_bytes > 700_000
+    assert sparse in Absent.load(repository.storage)
+    assert collect(repository).news is None, "writers know it"
+    new = save(repository, small)
+    assert sparse not in packs_of(repository, new)
+    forget(repository, old)
+    for _ in range(2):
+        collect(repository)
+        clock.now += GRACE
+    collect(repository)
+    assert packs(repository) == packs_of(repository, new)
+    assert list(repository.storage.list("gc/")) == []
+    assert load(repository, new) == small
+
+
+def test_sparse_packs_are_told_in_one_set(repository: Repository) -> None:
+    """A new one replaces the last: writers read them all, at each backup."""
+    for number in range(3):
+        little = {"./a": noise(300_000, seed=number)}
+        whole = save(
+            repository, tar_of({**little, "./b": noise(700_000, seed=9 + number)}), volume=f"v{number}"
+        )
+        save(repository, tar_of(little), volume=f"v{number}")
+        forget(repository, whole)
+        made = collect(repository)
+        assert len(made.sparse.packs) == number + 1
+        (told,) = repository.storage.list("gc/")
+        assert told.key.endswith(".sparse.zst")
+        assert set(Absent.load(repository.storage)) == set(made.sparse.packs)
+
+
+def test_a_set_stays_as_long_as_one_of_its_packs_is_there(repository: Repository, clock: Clock) -> None:
+    """However long it takes: else a writer might use what a collector that slept has yet to delete."""
+    stream = tar_of(TREE)
+    kept = save(repository, stream)
+    put_set(repository.storage, SET, "condemned", sorted(packs_of(repository, kept)))
+    for _ in range(3):
+        clock.now += KEPT + GRACE
+        collect(repository)
+    assert repository.storage.exists(f"gc/{SET}.condemned.zst")
+    assert load(repository, kept) == stream
+    forget(repository, kept)
+    collect(repository)
+    assert packs(repository) == set()
+    collect(repository)
+    assert list(repository.storage.list("gc/")) == []
+
+
+def test_a_slice_list_that_outlives_its_pack_deceives_nobody(repository: Repository, clock: Clock) -> None:
+    """R13: neither who remembers it, nor who reads it when the set is gone that condemned the pack."""
+    large, small = {"./a": noise(5_000_000, seed=1)}, {"./b": noise(700_000, seed=2)}
+    both = save(repository, tar_of({**large, **small}))
+    kept = save(repository, tar_of(small))
+    gone = packs_of(repository, both) - packs_of(repository, kept)
+    forget(repository, both)
+    for _ in range(3):
+        collect(repository)
+        clock.now += GRACE
+    assert gone
+    assert not gone & packs(repository)
+    assert not [info for info in repository.storage.list("gc/") if ".condemned." in info.key]
+    told = "".join(info.key for info in repository.storage.list("slices/"))
+    assert all(owner_of(pack) in told for pack in gone)
+    for number, each in enumerate((repository, Repository.open(repository.storage))):
+        again = save(each, tar_of(large), volume=f"v{number}")
+        assert not gone & packs_of(repository, again)
+        assert load(repository, again) == tar_of(large)
+
+
+def test_slice_lists_go_with_the_last_pack_of_their_folder(repository: Repository, clock: Clock) -> None:
+    """But not those of a writer that has just put its first."""
+    forget(repository, save(repository, tar_of(TREE)))
+    collect(repository)
+    clock.now += GRACE
+    collect(repository)
+    assert packs(repository) == set()
+    with repository.begin(host="h", volume="v", snapshot="s"):
+        repository.storage.put("slices/h/v/s/0123456789abcdef.zst", b"")
+        repository.storage.flush()
+        collect(repository)
+        assert [info.key for info in repository.storage.list("slices/")] == [
+            "slices/h/v/s/0123456789abcdef.zst"
+        ]
 
 
 def test_a_plan_tells_bytes_and_changes_nothing(repository: Repository) -> None:
@@ -120,7 +224,7 @@ def test_a_chunk_that_is_named_again_is_not_deleted(repository: Repository, cloc
     forget(repository, save(repository, stream))
     with repository.begin(host="h", volume="v", snapshot="20260101T000000Z-aaaa") as writer:
         condemned = collect(repository)
-        assert len(condemned.garbage.keys) > 0
+        assert len(condemned.garbage.packs) > 0
         clock.now += HOUR
         content = writer.store(
             BytesSource(stream), at_end=lambda: None, progress=silent, cancel=threading.Event()
@@ -153,8 +257,8 @@ def test_a_live_session_holds_a_collection_until_it_ends(repository: Repository,
         clock.now += SILENT - HOUR
         assert collect(repository, HOUR).pending[0].sessions == ("h/v/s",)
     with repository.begin(host="h", volume="v", snapshot="later"):
-        assert len(collect(repository, HOUR).doomed.keys) > 0
-    assert chunks(repository) == set()
+        assert len(collect(repository, HOUR).doomed.packs) > 0
+    assert packs(repository) == set()
 
 
 def test_a_session_that_is_renewed_is_not_silent(
@@ -289,14 +393,14 @@ class ShortListings(FaultyStorage):
         return iter(found[: self._objects] if prefix == self._folder else found)
 
 
-@pytest.mark.parametrize("folder", ["snapshots/", "sessions/", "chunks/"])
+@pytest.mark.parametrize("folder", ["snapshots/", "sessions/", "packs/"])
 @pytest.mark.parametrize("objects", [0, 1, 2])
 def test_a_listing_that_is_cut_short_stops_everything(
     repository: Repository, clock: Clock, folder: str, objects: int
 ) -> None:
     """R9: what the run itself has just put, after all else, is not in it."""
-    for name in ("one", "two"):
-        save(repository, tar_of(TREE), volume=name)
+    for name, tree in (("one", TREE), ("two", APART)):
+        save(repository, tar_of(tree), volume=name)
     before = everything(repository)
     short = ShortListings(repository.storage, folder, objects)  # type: ignore[arg-type]
     with pytest.raises(RepositoryError, match=f"does not list {folder}") as caught:
@@ -317,7 +421,7 @@ def test_a_listing_that_misses_a_manifest_in_the_middle_does_not_lose_its_chunks
 
     clock.now += HOUR
     made = plan(Forgetful(repository.storage), grace=timedelta(), cancel=threading.Event())
-    assert len(made.garbage.keys) == 0
+    assert len(made.garbage.packs) == 0
     assert made.strays == ()
 
 
@@ -346,19 +450,19 @@ def test_a_crash_between_any_two_calls_of_a_prune_loses_nothing(wait: timedelta)
             collect(repository)
         clock.now += 2 * GRACE
         collect(repository)
-        assert chunks(repository) == named(repository)
+        assert packs(repository) == named(repository)
     assert calls is not None
     assert calls > 10
 
 
-def test_every_key_of_a_chunk_with_a_damaged_key_is_kept(repository: Repository, clock: Clock) -> None:
-    """The snapshot that names the damaged key needs another; when it goes, so do the keys and the set."""
+def test_a_pack_that_holds_what_a_damaged_one_lost_is_kept(repository: Repository, clock: Clock) -> None:
+    """The snapshot that names the damaged pack needs it; when it goes, so do the pack and the set."""
     stream = tar_of(TREE)
     hurt = save(repository, stream)
-    keys = sorted(set(repository.reader(hurt).chunk_keys()))
-    for key in keys:
-        repository.storage.delete(key)
-    put_set(repository.storage, SET, "damaged", keys)
+    lost = sorted(packs_of(repository, hurt))
+    for pack in lost:
+        repository.storage.delete(pack)
+    put_set(repository.storage, SET, "damaged", lost)
     forget(repository, save(repository, stream))
     for _ in range(2):
         clock.now += 2 * GRACE
@@ -368,24 +472,42 @@ def test_every_key_of_a_chunk_with_a_damaged_key_is_kept(repository: Repository,
     for _ in range(2):
         collect(repository)
         clock.now += 2 * GRACE
-    assert chunks(repository) == set()
+    assert packs(repository) == set()
     assert SET not in str([info.key for info in repository.storage.list("gc/")])
 
 
-def test_a_damaged_set_stays_while_an_object_has_its_key(repository: Repository, clock: Clock) -> None:
-    """Else a writer would take the damaged chunk for one that is there."""
+def test_packs_of_which_nobody_knows_what_they_hold_are_kept_while_one_is_damaged(
+    repository: Repository, clock: Clock
+) -> None:
+    """R4: a slice list that is damaged itself may have known of the only copy."""
+    stream = tar_of(TREE)
+    hurt = save(repository, stream)
+    put_set(repository.storage, SET, "damaged", sorted(packs_of(repository, hurt)))
+    healing = save(repository, stream)
+    copies = packs_of(repository, healing)
+    forget(repository, healing)
+    faulty = FaultyStorage(repository.storage)
+    for info in repository.storage.list("slices/"):
+        faulty.flip_bit(info.key, 99)
+    for _ in range(3):
+        clock.now += 2 * GRACE
+        collect(Repository(faulty, "x"))
+    assert copies <= packs(repository)
+
+
+def test_a_damaged_set_stays_while_one_of_its_packs_is_there(repository: Repository, clock: Clock) -> None:
+    """Else a writer would take the damaged pack for a whole one."""
     hurt = save(repository, tar_of(TREE))
-    keys = sorted(set(repository.reader(hurt).chunk_keys()))
-    put_set(repository.storage, SET, "damaged", keys)
+    put_set(repository.storage, SET, "damaged", sorted(packs_of(repository, hurt)))
     forget(repository, hurt)
     collect(repository)
     assert repository.storage.exists(f"gc/{SET}.damaged.zst")
     clock.now += GRACE
     collect(repository)
+    assert packs(repository) == set()
     assert repository.storage.exists(f"gc/{SET}.damaged.zst")
     collect(repository)
     assert not repository.storage.exists(f"gc/{SET}.damaged.zst")
-    assert all(key in Condemned.load(repository.storage) for key in keys)
 
 
 def test_what_a_crashed_forget_or_writer_left_is_swept_up(repository: Repository, clock: Clock) -> None:
@@ -411,25 +533,26 @@ def test_sets_and_sessions_are_removed_in_the_end(repository: Repository, clock:
     for _ in range(2):
         collect(repository)
         clock.now += GRACE
-    sets = {info.key for info in repository.storage.list("gc/")}
-    assert len(sets) == 3
+    assert {info.key.split(".")[1] for info in repository.storage.list("gc/")} == {
+        "condemned", "waiting", "finished"
+    }  # fmt: skip
     assert not list(repository.storage.list("sessions/"))
-    clock.now += KEPT
     collect(repository)
     assert not list(repository.storage.list("gc/"))
+    assert not list(repository.storage.list("slices/"))
 
 
 def test_a_stale_idea_of_what_is_stored_cannot_be_used(repository: Repository, clock: Clock) -> None:
-    """R13: what a collection elsewhere deletes is stored again, under another name."""
+    """R13: what a collection elsewhere deletes is stored again, in another pack."""
     stream = tar_of(TREE)
     forget(repository, save(repository, stream))
     collect(repository)
-    stale = chunks(repository)
+    stale = packs(repository)
     again = save(repository, stream)
     assert again.chunks.new == again.chunks.count
     clock.now += GRACE
     collect(repository)
-    assert not stale & chunks(repository)
+    assert not stale & packs(repository)
     assert load(repository, again) == stream
 
 
@@ -440,9 +563,9 @@ def test_without_a_grace_period_one_run_does_all(tmp_path: Path) -> None:
         forget(repository, save(repository, tar_of(TREE)))
         assert last_prune(tmp_path) is None
         result = _prune(repository, tmp_path, timedelta())
-        assert result.deleted_chunks == result.condemned_chunks > 0
+        assert result.deleted_packs == result.condemned_packs > 0
         assert result.pending == ()
-        assert chunks(repository) == set()
+        assert packs(repository) == set()
         assert last_prune(tmp_path) is not None
 
 
@@ -472,18 +595,18 @@ def test_a_prune_that_is_told_to_stop_stops(repository: Repository, tmp_path: Pa
     with pytest.raises(Interrupted):
         prune(repository, state_dir=tmp_path, grace=timedelta(), cancel=cancel)
     _prune(repository, tmp_path, timedelta())
-    assert chunks(repository) == set()
+    assert packs(repository) == set()
 
 
 def test_progress_ends_with_all_that_was_to_be_deleted(repository: Repository, clock: Clock) -> None:
-    """Bytes and chunks."""
+    """Bytes and packs."""
     forget(repository, save(repository, tar_of(TREE)))
     collect(repository)
     clock.now += GRACE
     told: list[Tally] = []
     made = plan(repository.storage, grace=GRACE, cancel=threading.Event())
     execute(repository.storage, made, progress=told.append, cancel=threading.Event())
-    assert (told[-1].bytes_done, told[-1].members) == (made.doomed.size_bytes, len(made.doomed.keys))
+    assert (told[-1].bytes_done, told[-1].members) == (made.doomed.size_bytes, len(made.doomed.packs))
 
 
 def test_an_unlisted_chunk_list_is_damage_that_is_named(repository: Repository) -> None:

@@ -28,15 +28,15 @@ def test_two_writers_and_two_collectors_at_once_lose_nothing(tmp_path: Path) -> 
     told = [program.communicate(timeout=120) for program in programs]
     for program, (_, errors) in zip(programs, told, strict=True):
         assert program.returncode == 0, errors.decode()
-    assert all(b"deleted_chunks" in told[number][0] for number in (2, 3))
+    assert all(b"deleted_packs" in told[number][0] for number in (2, 3))
     with LocalStorage(directory) as storage:
         repository = Repository.open(storage)
         found = repository.snapshots()
         assert {manifest.host for manifest in found} == {"one", "two"}
         for manifest in found:
             assert load(repository, manifest) == stream(int(manifest.volume.name[1:]))
-            for key in repository.reader(manifest).chunk_keys():
-                assert storage.exists(key), key
+            for each in repository.reader(manifest).slices():
+                assert storage.exists(each.pack), each
 
 
 def _start(role: str, directory: Path, name: str) -> subprocess.Popen[bytes]:

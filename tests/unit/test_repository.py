@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import re
 import threading
+from typing import BinaryIO
 
 import pytest
 import zstandard
@@ -25,7 +27,9 @@ from backupd.errors import (
     UsageError,
 )
 from backupd.progress import Tally, silent
-from backupd.repository import Repository, reader
+from backupd.repository import Repository
+from backupd.repository.slices import PACK_BYTES
+from backupd.repository.stream.chunker import CHUNK_MAX
 from backupd.snapshot import Manifest
 from backupd.storage.memory import MemoryStorage
 from tests.faults import Crash, FaultyStorage
@@ -73,16 +77,41 @@ def test_chunks_are_shared_between_hosts_and_volumes(repository: Repository) -> 
     assert other.bytes.new < 20_000
 
 
-def test_the_frames_in_the_order_of_the_list_are_a_tar_zst(repository: Repository) -> None:
-    """The promise behind the shell recipe, and the names are the hashes of the contents."""
+def test_the_slices_in_the_order_of_the_list_are_a_tar_zst(repository: Repository) -> None:
+    """The promise behind the shell recipe, and the ids are the hashes of the contents."""
     manifest = save(repository, tar_of(TREE))
     chunk_list = repository.storage.get(manifest.chunks_key, limit_bytes=10**6)
-    keys = _decompressed(chunk_list).decode().split()
-    frames = [repository.storage.get(key, limit_bytes=10**7) for key in keys]
+    frames = []
+    for line in _decompressed(chunk_list).decode().splitlines():
+        pack, offset, length, chunk = re.split("[@+ ]", line)
+        frames.append(repository.storage.get_range(pack, int(offset), int(length)))
+        assert hashlib.sha256(_decompressed(frames[-1])).hexdigest() == chunk
     assert _decompressed(b"".join(frames)) == tar_of(TREE)
-    for key, frame in zip(keys, frames, strict=True):
-        digest = hashlib.sha256(_decompressed(frame)).hexdigest()
-        assert key == f"chunks/{digest[:2]}/{digest}.zst"
+
+
+def test_chunks_lie_in_full_packs_in_the_order_of_the_stream(repository: Repository) -> None:
+    """A first snapshot is read pack after pack, each from beginning to end; nothing else is in them."""
+    manifest = save(repository, tar_of({"./a": noise(9_000_000), "./b": noise(9_000_000, seed=1)}))
+    found = list(repository.reader(manifest).slices())
+    sizes = {info.key: info.size_bytes for info in repository.storage.list("packs/")}
+    at, packs = 0, [found[0].pack]
+    for each in found:
+        if each.pack != packs[-1]:
+            assert sizes[packs[-1]] == at >= PACK_BYTES
+            packs.append(each.pack)
+            at = 0
+        assert each.offset == at
+        at = each.end
+    assert set(packs) == set(sizes)
+    assert max(sizes.values()) < PACK_BYTES + CHUNK_MAX
+
+
+def test_content_that_comes_twice_in_a_stream_is_stored_once(repository: Repository) -> None:
+    """Also where it comes again before its pack is full, and the list names the same slice twice."""
+    content = noise(900_000)
+    manifest = save(repository, tar_of({"./a": content, "./b": content}))
+    assert manifest.bytes.new < 1_000_000
+    assert load(repository, manifest) == tar_of({"./a": content, "./b": content})
 
 
 def _decompressed(frames: bytes) -> bytes:
@@ -106,10 +135,43 @@ def test_part_of_the_stream_is_read_from_its_chunks_alone() -> None:
     before = len(storage.calls)
     part = b"".join(repository.reader(manifest).stream(threading.Event(), entry.first, entry.last))
     assert TREE["./c/d"] in part
-    assert (
-        len([call for call in storage.calls[before:] if call.startswith("get")])
-        == entry.last - entry.first + 1
-    )
+    assert len([call for call in storage.calls[before:] if call.startswith("get")]) == 1
+
+
+def test_one_small_file_of_a_large_snapshot_takes_few_bytes() -> None:
+    """What is fetched for it are the sidecars and the slices that hold it, by the index's chunk range."""
+    storage = Counted()
+    repository = Repository.init(storage)
+    tree = {f"./f/{number:05}": noise(4_000, seed=number) for number in range(5_000)}
+    manifest = save(repository, tar_of({**tree, "./z": noise(30_000_000)}))
+    assert manifest.bytes.stored > 40_000_000
+    reader = Repository.open(storage).reader(manifest)
+    storage.read_bytes = 0
+    entry = next(entry for entry in reader.members() if entry.path == b"./f/02500")
+    part = b"".join(reader.stream(threading.Event(), entry.first, entry.last))
+    assert tree["./f/02500"] in part
+    assert storage.read_bytes < 1_000_000
+
+
+class Counted(MemoryStorage):
+    """Counts the bytes that are read of it."""
+
+    read_bytes = 0
+
+    def get(self, key: str, *, limit_bytes: int) -> bytes:
+        data = super().get(key, limit_bytes=limit_bytes)
+        self.read_bytes += len(data)
+        return data
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        self.read_bytes += length
+        return super().get_range(key, offset, length)
+
+    def open(self, key: str) -> BinaryIO:
+        file = super().open(key)
+        self.read_bytes += file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return file
 
 
 def test_a_stream_without_its_end_leaves_no_snapshot(repository: Repository) -> None:
@@ -139,8 +201,8 @@ def test_the_end_is_told_before_everything_is_stored(repository: Repository) -> 
 
     class Slow(MemoryStorage):
         def put(self, key: str, data: object) -> bool:
-            if key.startswith("chunks/"):
-                assert ended.wait(30), "the end was not told while a chunk was still being stored"
+            if key.startswith("packs/"):
+                assert ended.wait(30), "the end was not told while a pack was still being stored"
                 stored.set()
             return super().put(key, data)  # type: ignore[arg-type]
 
@@ -167,12 +229,12 @@ def test_a_full_storage_leaves_no_snapshot_and_harms_none() -> None:
     """R1: the disk fills in the middle; what was there before is whole."""
     inner = MemoryStorage()
     earlier = save(Repository.init(inner), tar_of(TREE))
-    chunks = 0
+    packs = 0
 
     def full(call: str) -> StorageError | None:
-        nonlocal chunks
-        chunks += call.startswith("put chunks/")
-        return StorageFull("no room") if chunks > 2 else None
+        nonlocal packs
+        packs += call.startswith("put packs/")
+        return StorageFull("no room") if packs > 1 else None
 
     with pytest.raises(StorageFull):
         save(Repository.open(FaultyStorage(inner, fail_when=full)), tar_of({"./n": noise(9_000_000, seed=5)}))
@@ -213,11 +275,11 @@ def _calls_of_two_saves(crash_before: int | None) -> tuple[FaultyStorage, set[st
 
 @pytest.mark.parametrize("bit", [0, 100, 1000, 7777])
 def test_a_flipped_bit_in_any_object_is_named_and_never_returned(bit: int) -> None:
-    """R4: chunk, chunk list, index."""
+    """R4: pack, chunk list, index."""
     storage = FaultyStorage(MemoryStorage())
     manifest = save(Repository.init(storage), tar_of(TREE))
-    for info in list(storage.inner.list("")):
-        if not info.key.endswith(".zst"):
+    for info in [*storage.inner.list("packs/"), *storage.inner.list("snapshots/")]:
+        if info.key.endswith(".json"):
             continue
         damaged = FaultyStorage(storage.inner)
         damaged.flip_bit(info.key, bit)
@@ -262,30 +324,38 @@ def test_a_missing_chunk_is_found_before_anything_is_read() -> None:
     repository = Repository.init(storage)
     manifest = save(repository, tar_of(TREE))
     repository.reader(manifest).check_present()
-    key = next(iter(storage.inner.list("chunks/"))).key
-    storage.hide(key)
-    before = len(storage.calls)
-    with pytest.raises(ObjectDamaged, match=key):
+    pack = next(iter(storage.inner.list("packs/"))).key
+    storage.hide(pack)
+    with pytest.raises(ObjectDamaged, match=pack):
         repository.reader(manifest).check_present()
-    assert not [call for call in storage.calls[before:] if call.startswith("get")]
+    assert not [call for call in storage.calls if call == f"get_range {pack}"]
 
 
-def test_a_remote_storage_lists_what_a_restore_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """T1: not a request a chunk; what the listings lack is asked for, and told if it is missing."""
-    monkeypatch.setattr(reader, "LISTED_FROM", 2)
-    inner = MemoryStorage()
-    inner.concurrency = 16
-    storage = FaultyStorage(inner)
+def test_a_pack_that_is_too_short_is_found_before_anything_is_read() -> None:
+    """T1: what the listing says of its size is enough."""
+    storage = MemoryStorage()
     repository = Repository.init(storage)
     manifest = save(repository, tar_of(TREE))
+    pack = next(iter(storage.list("packs/"))).key
+    content = storage.get(pack, limit_bytes=10**7)
+    storage.delete(pack)
+    storage.put(pack, content[:-1])
+    storage.flush()
+    with pytest.raises(ObjectDamaged, match=f": 1 chunks missing, first {pack}"):
+        repository.reader(manifest).check_present()
+
+
+def test_what_a_listing_lacks_is_asked_for_before_a_restore() -> None:
+    """T1: a listing of each folder instead of a request for each pack; what is there is not damage."""
+    storage = FaultyStorage(MemoryStorage())
+    repository = Repository.init(storage)
+    manifest = save(repository, tar_of({"./a": noise(9_000_000)}))
     storage.calls.clear()
     repository.reader(manifest).check_present()
-    assert {call.split()[0] for call in storage.calls} == {"open", "list"}
-    storage.hide(next(iter(inner.list("chunks/"))).key)
-    storage.hide(key := list(inner.list("chunks/"))[-1].key)
-    with pytest.raises(ObjectDamaged, match="2 chunks missing"):
-        repository.reader(manifest).check_present()
-    assert f"exists {key}" in storage.calls
+    assert [call.split()[0] for call in storage.calls] == ["open", "list"]
+    storage.break_listing(None, after=1)
+    repository.reader(manifest).check_present()
+    assert [call for call in storage.calls if call.startswith("exists packs/")]
 
 
 def test_a_storage_without_marker_is_no_repository() -> None:
@@ -302,7 +372,7 @@ def test_init_refuses_what_is_a_repository_already(repository: Repository) -> No
     assert Repository.open(repository.storage).id == repository.id
 
 
-@pytest.mark.parametrize("marker", [b'{"format":2}', b'{"format":1,"required_features":["packs"]}',
+@pytest.mark.parametrize("marker", [b'{"format":2}', b'{"format":1,"required_features":["later"]}',
                                     b'{"format":1,"encryption":{"recipients":[]}}'])  # fmt: skip
 def test_a_newer_repository_is_refused(marker: bytes) -> None:
     """A format, a feature or an encryption that this version does not know."""

@@ -17,6 +17,7 @@ from backupd.snapshot import (
     Sidecars,
     Sizes,
     Tar,
+    Window,
     decode,
     new_id,
 )
@@ -60,6 +61,17 @@ def test_a_collapse_is_read_back_and_its_absence_takes_no_place() -> None:
     assert b"collapsed" not in MANIFEST.encode()
     with pytest.raises(ObjectDamaged):
         decode(json.dumps({**MANIFEST.as_json(), "collapsed_from": 1}).encode(), key="k")
+
+
+def test_a_window_is_read_back_and_its_absence_takes_no_place() -> None:
+    """What was read together says so; what was read alone is written as it always was."""
+    began, ended = MANIFEST.started, MANIFEST.finished
+    window = Window("20261123T020000Z-9b01", ("shop_data", "shop_up"), began, ended)
+    together = replace(MANIFEST, window=window)
+    assert decode(together.encode(), key="k") == together
+    assert b"window" not in MANIFEST.encode()
+    with pytest.raises(ObjectDamaged):
+        decode(json.dumps({**MANIFEST.as_json(), "window": {"run": "r"}}).encode(), key="k")
 
 
 def test_times_are_written_in_utc() -> None:

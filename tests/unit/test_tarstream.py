@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.errors import StreamRejected
-from backupd.repository.tarstream import Member, is_trailer, padding, read_head
+from backupd.repository.stream.tarstream import Member, is_trailer, padding, read_head
 from tests.streams import tar_of
 
 

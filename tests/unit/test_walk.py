@@ -17,10 +17,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from backupd.errors import StreamRejected
-from backupd.repository import walk
-from backupd.repository.chunker import Cutter
-from backupd.repository.tarstream import BLOCK
-from backupd.repository.walk import GROUP_MAX, KIB, LARGE, Listing, Walk, walk_native, walk_python
+from backupd.repository.stream import walk
+from backupd.repository.stream.chunker import Cutter
+from backupd.repository.stream.tarstream import BLOCK
+from backupd.repository.stream.walk import GROUP_MAX, KIB, LARGE, Listing, Walk, walk_native, walk_python
 from tests.streams import noise, tar_of
 from tests.vectors.make import noise_stream, tree
 

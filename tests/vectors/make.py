@@ -12,10 +12,11 @@ from pathlib import Path
 
 import zstandard
 
-from backupd.repository import Keys, Repository, age
-from backupd.repository.chunker import Cutter
-from backupd.repository.codec import Codec
-from backupd.repository.padding import padding_frame
+from backupd.repository import Keys, Repository
+from backupd.repository.encryption import age
+from backupd.repository.stream.chunker import Cutter
+from backupd.repository.stream.codec import Codec
+from backupd.repository.stream.padding import padding_frame
 from backupd.storage.local import LocalStorage
 from tests.streams import save, tar_of
 
@@ -166,12 +167,31 @@ def _invalid() -> list[dict[str, str]]:
     }
     newer = {
         "format 2": manifest.replace(b'"format":1', b'"format":2'),
-        "unknown feature": manifest.replace(b'"required_features":[]', b'"required_features":["packs"]'),
+        "unknown feature": manifest.replace(b'"required_features":[]', b'"required_features":["later"]'),
+    }
+    pack, chunk = f"packs/db1/shop_data/{SNAPSHOT}/0123456789abcdef.pack", 32 * "ab"
+    lines = {
+        "empty": "",
+        "no slice": pack,
+        "no id": f"{pack}@0+17",
+        "a short id": f"{pack}@0+17 {chunk[1:]}",
+        "an id in capitals": f"{pack}@0+17 {chunk.upper()}",
+        "no bytes": f"{pack}@0+0 {chunk}",
+        "a leading zero": f"{pack}@00+17 {chunk}",
+        "before the beginning": f"{pack}@-1+17 {chunk}",
+        "too far": f"{pack}@1000000000000+17 {chunk}",
+        "too long": f"{pack}@0+1000000000 {chunk}",
+        "digits of another script": f"{pack}@\u0663+17 {chunk}",
+        "something after it": f"{pack}@0+17 {chunk} ",
+        "another folder": f"sessions/db1/shop_data/{SNAPSHOT}/0123456789abcdef.pack@0+17 {chunk}",
+        "a folder too many": f"packs/x/db1/shop_data/{SNAPSHOT}/0123456789abcdef.pack@0+17 {chunk}",
+        "another ending": f"{pack[:-5]}@0+17 {chunk}",
     }
     return [
         {"kind": kind, "error": error, "case": case, "object": base64.b64encode(content).decode()}
         for kind, error, cases in (
             ("chunk", "ObjectDamaged", chunks),
+            ("line", "ObjectDamaged", {case: line.encode() for case, line in lines.items()}),
             ("manifest", "ObjectDamaged", manifests),
             ("manifest", "RepositoryUnsupported", newer),
         )

@@ -12,7 +12,8 @@ import pytest
 
 from backupd import errors
 from backupd.repository import Keys, Repository
-from backupd.repository.codec import Codec
+from backupd.repository.slices import Slice
+from backupd.repository.stream.codec import Codec
 from backupd.snapshot import decode as decode_manifest
 from backupd.storage.local import LocalStorage
 from backupd.storage.memory import MemoryStorage
@@ -75,7 +76,7 @@ def test_keyed_ids_are_what_they_were(tmp_path: Path) -> None:
     shutil.copytree(ENCRYPTED / "repository", copy)
     with LocalStorage(copy) as storage:
         again = save(Repository.open(storage, encrypted_keys()), tar_of(tree()), host="db2")
-    assert (again.chunks.new, again.chunks.count) == (0, 10)
+    assert (again.chunks.new, again.chunks.count) == (0, 14)
 
 
 @pytest.mark.parametrize(
@@ -86,16 +87,22 @@ def test_what_was_refused_of_the_encrypted_is_refused(vector: dict[str, str]) ->
     storage = MemoryStorage()
     storage.put("backupd.json", (ENCRYPTED / "repository" / "backupd.json").read_bytes())
     chunks = Repository.open(storage, encrypted_keys()).chunks
-    key = chunks.store(b"one").key
-    assert chunks.load(key) == b"one"
-    storage.delete(key)
-    storage.put(key, base64.b64decode(vector["object"]))
-    with pytest.raises(errors.ObjectDamaged, match=re.escape(key)):
-        chunks.load(key)
+    whole = chunks.prepare(b"one", lambda chunk: None)
+    pack = f"packs/db1/shop_data/{SNAPSHOT}/0123456789abcdef.pack"
+    for frame in (bytes(whole.frame or b""), base64.b64decode(vector["object"])):
+        storage.put(pack, frame or b"x")
+        at = Slice(pack, 0, len(frame) or 1, whole.chunk)
+        if frame == whole.frame:
+            assert chunks.load(at) == b"one"
+            storage.delete(pack)
+    with pytest.raises(errors.ObjectDamaged, match=re.escape(pack)):
+        chunks.load(at)
 
 
 def _decode(kind: str, content: bytes) -> None:
     if kind == "chunk":
-        Codec().decode(content, chunk=Codec().identify(b"one"), key="chunks/x.zst")
+        Codec().decode(content, chunk=Codec().identify(b"one"), key="x.pack@0+1")
+    elif kind == "line":
+        Slice.parse(content, "x.chunks.zst")
     else:
         decode_manifest(content, key="k.json")

@@ -16,10 +16,13 @@ from backupd.engine.journal import Journal
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.operations.restore import Consent, RestoreResult, execute, plan
-from backupd.progress import silent
+from backupd.operations.taking import Wish
+from backupd.operations.window import Result, read_together
+from backupd.progress import Progress, silent
 from backupd.repository import Keys, Repository
 from backupd.snapshot import Manifest
 from backupd.storage.local import LocalStorage
+from backupd.treatment import Mode, Treatment
 from tests.faults import FaultyStorage
 
 
@@ -35,11 +38,28 @@ class Site:
         """The same site, its repository seen through that storage."""
         return replace(self, context=replace(self.context, repository=Repository.open(storage)))
 
-    def backup(self, volume: str, *, mode: str = "pause", exclude: tuple[str, ...] = ()) -> Manifest:
+    def backup(self, volume: str, *, mode: Mode = "pause", exclude: tuple[str, ...] = ()) -> Manifest:
         """A snapshot of the volume."""
         return backup(
-            self.context, volume, mode=mode, exclude=exclude, progress=silent, cancel=threading.Event()
+            self.context,
+            volume,
+            treat=lambda _volume, _container: Treatment(mode),
+            exclude=exclude,
+            progress=silent,
+            cancel=threading.Event(),
         )
+
+    def wish(self, volume: str, *, mode: Mode = "pause", progress: Progress = silent) -> Wish:
+        """To save a volume."""
+        return Wish(self.context, volume, lambda _volume, _container: Treatment(mode), (), progress)
+
+    def together(self, *volumes: str, mode: Mode = "pause") -> tuple[Result, ...]:
+        """What became of the volumes, read in one window."""
+        return self.fulfil(*(self.wish(volume, mode=mode) for volume in volumes))
+
+    def fulfil(self, *wishes: Wish) -> tuple[Result, ...]:
+        """What became of wishes, in one window."""
+        return read_together(self.context, wishes, cancel=threading.Event())
 
     def restore(
         self, manifest: Manifest, *, to: str | None = None, replace: bool = False, wipe: bool = False

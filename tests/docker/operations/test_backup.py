@@ -20,6 +20,8 @@ from backupd.errors import (
 )
 from backupd.operations.backup import backup
 from backupd.progress import Tally
+from backupd.treatment import Treatment
+from backupd.volume import Container, Volume
 from tests.docker.conftest import MakeVolume, RunInVolume, StartContainer
 from tests.docker.operations.conftest import Site
 from tests.faults import FaultyStorage
@@ -27,6 +29,11 @@ from tests.faults import FaultyStorage
 pytestmark = pytest.mark.docker
 
 WRITER = "i=0; while :; do i=$((i+1)); echo $i >>/volume/log; done"
+
+
+def paused_meanwhile(_volume: Volume, _container: Container) -> Treatment:
+    """What is done to every writer."""
+    return Treatment("pause")
 
 
 def paused(site: Site, container: str) -> bool:
@@ -163,7 +170,7 @@ def test_a_backup_that_is_stopped_leaves_everything_as_it_was(
             blow(site, cancel)
 
     with pytest.raises(error):
-        backup(site.context, volume, mode="pause", progress=strike, cancel=cancel)
+        backup(site.context, volume, treat=paused_meanwhile, progress=strike, cancel=cancel)
     assert struck.is_set()
     assert site.context.repository.snapshots() == []
     assert helpers(site) == []
@@ -180,7 +187,7 @@ def test_a_full_disk_leaves_the_application_running(
     run_in_volume(volume, "head -c 30000000 /dev/urandom >noise")
     writer = start_container(WRITER, volume)
     full = FaultyStorage(
-        site.storage, fail_when=lambda call: StorageFull("no room") if call.startswith("put chunks") else None
+        site.storage, fail_when=lambda call: StorageFull("no room") if call.startswith("put packs") else None
     )
     with pytest.raises(StorageFull):
         site.on(full).backup(volume)
@@ -261,7 +268,7 @@ def test_the_volume_cannot_be_deleted_while_it_is_read(
                 site.context.engine.remove_volume(volume)
             refused.append(caught.value.message)
 
-    manifest = backup(site.context, volume, mode="pause", progress=delete, cancel=threading.Event())
+    manifest = backup(site.context, volume, treat=paused_meanwhile, progress=delete, cancel=threading.Event())
     assert "in use" in refused[0]
     assert site.context.repository.find(volume) == manifest
 
@@ -273,6 +280,7 @@ def test_progress_reaches_the_size_of_the_stream(
     volume = make_volume()
     run_in_volume(volume, "for i in $(seq 50); do head -c 10000 /dev/urandom >f$i; done")
     seen: list[Tally] = [Tally(0)]
-    manifest = backup(site.context, volume, mode="pause", progress=seen.append, cancel=threading.Event())
+    cancel = threading.Event()
+    manifest = backup(site.context, volume, treat=paused_meanwhile, progress=seen.append, cancel=cancel)
     assert seen[-1].bytes_done == manifest.bytes.tar
     assert seen[-1].members == sum(manifest.members.values()) == 51

@@ -1,12 +1,16 @@
-"""Databases under load are saved, restored, and agree with themselves."""
+"""Databases under load are recognised, saved, restored, and agree with themselves."""
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from backupd.engine.clues import find_database
+from backupd.engine.discovery import survey
 from tests.docker.conftest import MakeVolume
 from tests.docker.operations.conftest import Site
 
@@ -19,6 +23,70 @@ BALANCES = (
     " (select sum(bbalance) from pgbench_branches), (select sum(delta) from pgbench_history),"
     " (select count(*) > 100 from pgbench_history)"
 )
+
+START_MARIADB = (
+    "[ -d /var/lib/mysql/mysql ] || mariadb-install-db --user=root --datadir=/var/lib/mysql --skip-test-db"
+    " --auth-root-authentication-method=normal >/dev/null;"
+    " exec mariadbd --user=root --datadir=/var/lib/mysql --socket=/run/mysqld/mysqld.sock --skip-networking"
+)
+MARIADB = ("mariadb", "--socket=/run/mysqld/mysqld.sock", "-uroot", "-N", "--delimiter=//", "-e")
+MARIADB_TABLES = """
+create database bank//
+use bank//
+create table account (id int primary key, balance int not null) engine=innodb//
+insert into account select seq, 1000 from seq_1_to_100//
+create table transfer
+    (id int auto_increment primary key, source int, target int, amount int) engine=innodb//
+"""
+MARIADB_ENOUGH = """
+begin not atomic
+    if (select count(*) from bank.transfer) < 300 then
+        signal sqlstate '45000';
+    end if;
+end//
+"""
+MARIADB_LOAD = """
+begin not atomic
+    declare source, target, amount int;
+    while true do
+        set source = 1 + floor(100 * rand()), target = 1 + floor(100 * rand()), amount = floor(100 * rand());
+        start transaction;
+        update bank.account set balance = balance - amount where id = source;
+        update bank.account set balance = balance + amount where id = target;
+        insert into bank.transfer (source, target, amount) values (source, target, amount);
+        commit;
+    end while;
+end//
+"""
+MARIADB_ERRORS = """
+select count(*) from bank.account a where balance <> 1000
+    - (select coalesce(sum(amount), 0) from bank.transfer t where t.source = a.id)
+    + (select coalesce(sum(amount), 0) from bank.transfer t where t.target = a.id)//
+"""
+SQLITE_LOAD = """
+import itertools, sqlite3
+base = sqlite3.connect("/srv/app.db", isolation_level=None)
+base.execute("pragma journal_mode=wal")
+base.execute("create table if not exists entry (id integer primary key, text)")
+base.execute("create table if not exists total (count)")
+base.execute("insert into total values (0)")
+for number in itertools.count():
+    base.execute("begin")
+    base.execute("insert into entry (text) values (?)", ("x" * (number % 3000),))
+    base.execute("update total set count = count + 1")
+    base.execute("commit")
+"""
+SQLITE_ENOUGH = """
+import sqlite3
+[count] = sqlite3.connect("/srv/app.db").execute("select count from total").fetchone()
+assert count > 600
+"""
+SQLITE_CHECK = """
+import sqlite3
+base = sqlite3.connect("/srv/app.db")
+print(*base.execute("pragma integrity_check").fetchone())
+print(*base.execute("select (select count(*) from entry) - count, count > 500 from total").fetchone())
+"""
 
 Serve = Callable[..., "Server"]
 
@@ -62,10 +130,12 @@ def serve(site: Site) -> Iterator[Serve]:
     api = site.context.engine.api
     started: list[str] = []
 
-    def start(image: str, volume: str, at: str, command: str, environment: dict[str, str]) -> Server:
+    def start(
+        image: str, volume: str, at: str, command: str | list[str], environment: dict[str, str] | None = None
+    ) -> Server:
         container = api.create_container(
             image,
-            command.split(),
+            command.split() if isinstance(command, str) else command,
             environment=environment,
             labels={"backupd.test": "true"},
             host_config=api.create_host_config(binds=[f"{volume}:{at}"], network_mode="none"),
@@ -77,6 +147,22 @@ def serve(site: Site) -> Iterator[Serve]:
     yield start
     for container in started:
         api.remove_container(container, force=True, v=True)
+
+
+@pytest.fixture
+def mariadb_image(site: Site) -> str:
+    """An image with MariaDB on the engine."""
+    main = site.context.engine.socket == Path("/var/run/docker.sock")
+    host = [] if main else [f"unix://{site.context.engine.socket}"]
+    subprocess.run([Path(__file__).parents[1] / "mariadb" / "image", *host], check=True)
+    return "backupd-test-mariadb"
+
+
+def recognised(site: Site, volume: str) -> str | None:
+    """The database that is seen in the volume."""
+    engine = site.context.engine
+    found = find_database(engine, survey(engine), volume)
+    return found.name if found else None
 
 
 def test_postgresql_under_load_is_restored_and_its_books_balance(
@@ -93,6 +179,7 @@ def test_postgresql_under_load_is_restored_and_its_books_balance(
     enough = "select 1 / (count(*) > 500)::int from pgbench_history"
     server.wait_until("psql", "-U", "postgres", "-tAc", enough, "bank")
 
+    assert recognised(site, volume) == "PostgreSQL"
     snapshot = site.backup(volume)
     assert snapshot.consistency == "crash-consistent"
     site.restore(snapshot, to=target)
@@ -119,10 +206,55 @@ def test_redis_under_load_is_restored_and_its_counters_agree(
     server.begin("redis-cli", "-r", "-1", "eval", both, "0")
     server.wait_until("sh", "-c", "[ $(redis-cli get b) -gt 500 ]")
 
+    assert recognised(site, volume) == "Redis"
     site.restore(site.backup(volume), to=target)
 
     restored = serve("redis:7-alpine", target, "/data", command, {})
-    restored.wait_until("sh", "-c", "redis-cli get b | grep -q .")
+    restored.wait_until("sh", "-c", "redis-cli get b | grep -qE '^[0-9]+$'")
     first, second = restored.ask("redis-cli", "mget", "a", "b").splitlines()
     assert first == second
     assert int(first) > 500
+    assert restored.ask("redis-cli", "dbsize") == "3"
+    restored.ask("redis-check-aof", "/data/appendonlydir/appendonly.aof.manifest")
+
+
+def test_mariadb_under_load_is_restored_and_its_books_balance(
+    site: Site, make_volume: MakeVolume, serve: Serve, mariadb_image: str
+) -> None:
+    """Each account agrees with the transfers to and from it, and CHECK TABLE finds nothing."""
+    volume, target, place = make_volume(), make_volume(), "/var/lib/mysql"
+    command = ["sh", "-c", START_MARIADB]
+    server = serve(mariadb_image, volume, place, command)
+    server.wait_until(*MARIADB, "select 1//")
+    server.ask(*MARIADB, MARIADB_TABLES)
+    server.begin(*MARIADB, MARIADB_LOAD)
+    server.wait_until(*MARIADB, MARIADB_ENOUGH)
+
+    assert recognised(site, volume) == "MySQL"
+    snapshot = site.backup(volume)
+    assert snapshot.consistency == "crash-consistent"
+    site.restore(snapshot, to=target)
+
+    restored = serve(mariadb_image, target, place, command)
+    restored.wait_until(*MARIADB, "select 1//")
+    assert restored.ask(*MARIADB, "select sum(balance) from bank.account//") == "100000"
+    assert restored.ask(*MARIADB, MARIADB_ERRORS) == "0"
+    assert int(restored.ask(*MARIADB, "select count(*) from bank.transfer//")) >= 300
+    checked = restored.ask(*MARIADB, "check table bank.account, bank.transfer extended//")
+    assert [line.split("\t")[-1] for line in checked.splitlines()] == ["OK", "OK"]
+    assert server.ask(*MARIADB, "select 1//") == "1"
+
+
+def test_sqlite_under_load_is_restored_and_whole(site: Site, make_volume: MakeVolume, serve: Serve) -> None:
+    """The file and its write-ahead log are of one moment: what was committed is there, and nothing else."""
+    volume, target, image = make_volume(), make_volume(), "backupd-test-tools"
+    server = serve(image, volume, "/srv", ["python3", "-c", SQLITE_LOAD])
+    server.wait_until("python3", "-c", SQLITE_ENOUGH)
+
+    assert recognised(site, volume) == "SQLite"
+    snapshot = site.backup(volume)
+    assert snapshot.consistency == "crash-consistent"
+    site.restore(snapshot, to=target)
+
+    restored = serve(image, target, "/srv", "sleep 1000")
+    assert restored.ask("python3", "-c", SQLITE_CHECK).splitlines() == ["ok", "0 1"]

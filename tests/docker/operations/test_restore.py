@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_missing_chunk_stops_the_restore_before_anything_is_touched(
     snapshot = site.backup(filled)
     run_in_volume(filled, "echo newer >newer")
     before = run_in_volume(filled, LIST)
-    site.storage.hide(next(site.context.repository.reader(snapshot).chunk_keys()))
+    site.storage.hide(next(site.context.repository.reader(snapshot).slices()).pack)
     with pytest.raises(ObjectDamaged, match="missing"):
         site.restore(snapshot, replace=True)
     assert run_in_volume(filled, LIST) == before
@@ -119,9 +120,9 @@ def test_a_missing_chunk_stops_the_restore_before_anything_is_touched(
 def test_a_volume_made_for_a_restore_that_failed_is_removed(site: Site, filled: str) -> None:
     """R4: a damaged chunk in the middle: the error names it, and no half-filled volume stays."""
     snapshot = site.backup(filled)
-    keys = list(site.context.repository.reader(snapshot).chunk_keys())
-    site.storage.flip_bit(keys[-2], 999)
-    with pytest.raises(ObjectDamaged, match=keys[-2]):
+    damaged = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
+    site.storage.flip_bit(damaged.pack, damaged.offset * 8 + 999)
+    with pytest.raises(ObjectDamaged, match=re.escape(str(damaged))):
         site.restore(snapshot, to="backupd-test-never-made")
     with pytest.raises(VolumeNotFound):
         site.context.engine.volume("backupd-test-never-made")
@@ -134,8 +135,8 @@ def test_a_failed_replacement_leaves_what_was_there(
     snapshot = site.backup(filled)
     run_in_volume(filled, "echo newer >newer; rm noise")
     newer = run_in_volume(filled, LIST)
-    keys = list(site.context.repository.reader(snapshot).chunk_keys())
-    site.storage.flip_bit(keys[1], 999)
+    noise = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
+    site.storage.flip_bit(noise.pack, noise.offset * 8 + 999)
     with pytest.raises(ObjectDamaged):
         site.restore(snapshot, replace=True)
     assert run_in_volume(filled, LIST) == newer
@@ -148,8 +149,8 @@ def test_a_wipe_that_failed_says_where_the_old_files_are(
     snapshot = site.backup(filled)
     run_in_volume(filled, "echo newer >newer; rm noise")
     newer = run_in_volume(filled, LIST)
-    keys = list(site.context.repository.reader(snapshot).chunk_keys())
-    site.storage.flip_bit(keys[1], 999)
+    noise = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
+    site.storage.flip_bit(noise.pack, noise.offset * 8 + 999)
     with pytest.raises(ObjectDamaged) as caught:
         site.restore(snapshot, wipe=True)
     saved = site.context.repository.find(filled)

@@ -1,0 +1,1 @@
+"""What makes a repository unreadable without an identity: age, keys and MACs."""

@@ -1,0 +1,1 @@
+"""Collecting garbage without locks or clocks: sets, sessions and prune."""
