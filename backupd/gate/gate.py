@@ -21,6 +21,8 @@ REQUEST = "/AuthZPlugin.AuthZReq"
 RESPONSE = "/AuthZPlugin.AuthZRes"
 LEAVE = "/Backupd.Allow"
 STATUS = "/Backupd.Status"
+PROBE = "backupd-gate-probe="
+"""In the target of a request to the engine: the gate says afterwards that it has been asked about it."""
 OWN_AGENT = "backupd/"
 """How the name of backupd's own client begins. What it removes it has saved, or made for a moment;
 asking the daemon about it would make the daemon wait for itself."""
@@ -62,6 +64,7 @@ class Gate:
         self._engine = engine
         self._saved = saved
         self._passes = passes
+        self._probed = ""
 
     def answer(self, path: str, body: bytes) -> bytes:
         """The JSON that answers a request for `path`; whatever goes wrong inside is a denial."""
@@ -74,7 +77,7 @@ class Gate:
         if path == LEAVE:
             return self._give_leave(body)
         if path == STATUS:
-            return json.dumps({"version": __version__}).encode()
+            return json.dumps({"version": __version__, "probed": self._probed}).encode()
         return json.dumps({"Err": f"the gate does not know {path}"}).encode()
 
     def _authorise(self, body: bytes) -> bytes:
@@ -96,6 +99,8 @@ class Gate:
         except (ValueError, TypeError, KeyError, AttributeError):
             return _MALFORMED
         if found.reach is Reach.NOTHING:
+            if PROBE in target:
+                self._probed = target.rpartition(PROBE)[2]
             return None
         if found.reach is Reach.UNCLEAR:
             return _MALFORMED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any
 from backupd.errors import BackupdError, EngineError, EngineUnreachable
 from backupd.gate.asking import ENGINE_SECONDS, ask
 from backupd.gate.enginefile import EngineFile
-from backupd.gate.gate import ACTIVATE, LEAVE, STATUS
+from backupd.gate.gate import ACTIVATE, LEAVE, PROBE, STATUS
 from backupd.gate.trouble import Trouble
 
 RELOAD_SECONDS = 60
@@ -64,9 +65,9 @@ class Standing:
 def install(places: Places) -> None:
     """Put the gate before the engine, at once and for its next start."""
     _check_that_it_answers(places.gate)
-    if places.plugin in _plugins_in_force(places.engine):
-        return
     file = EngineFile(places.engine_file)
+    if places.plugin in file.plugins() and _asks(places):
+        return
     file.add(places.plugin)
     try:
         _reload(places)
@@ -95,13 +96,12 @@ def standing(places: Places) -> Standing:
     except BackupdError as error:
         troubles.append(error.message)
     try:
-        version = _version(places.gate)
+        version = str(_status(places.gate)["version"])
     except Trouble as trouble:
         troubles.append(str(trouble))
     try:
-        info = _info(places.engine)
-        engine = str(info.get("ServerVersion", ""))
-        in_force = places.plugin in _plugins(info)
+        engine = _engine_version(places.engine)
+        in_force = _asks(places)
     except BackupdError as error:
         troubles.append(error.message)
     return Standing(
@@ -145,27 +145,32 @@ def _check_that_it_answers(gate: Path) -> None:
         raise BackupdError(f"what answers at {gate} is no authorization plugin")
 
 
-def _version(gate: Path) -> str:
-    _, answer = ask(gate, "POST", STATUS, timeout=ENGINE_SECONDS)
-    return str((answer or {}).get("version", "unknown"))
-
-
-def _info(engine: Path) -> dict[str, Any]:
-    try:
-        status, answer = ask(engine, "GET", "/info", timeout=ENGINE_SECONDS)
-    except Trouble as trouble:
-        raise EngineUnreachable(str(trouble), hint=_RESCUE) from trouble
+def _status(gate: Path) -> dict[str, Any]:
+    status, answer = ask(gate, "POST", STATUS, timeout=ENGINE_SECONDS)
     if status != 200 or not isinstance(answer, dict):
-        raise EngineError(f"the engine answered {status} when asked about itself", hint=_RESCUE)
+        raise Trouble(f"what answers at {gate} is no gate of backupd")
     return answer
 
 
-def _plugins(info: dict[str, Any]) -> list[str]:
-    return list((info.get("Plugins") or {}).get("Authorization") or ())
+def _engine_version(engine: Path, query: str = "") -> str:
+    try:
+        status, answer = ask(engine, "GET", f"/version?{query}", timeout=ENGINE_SECONDS)
+    except Trouble as trouble:
+        raise EngineUnreachable(str(trouble), hint=_RESCUE) from trouble
+    if status != 200 or not isinstance(answer, dict):
+        said = (answer or {}).get("message", status)
+        raise EngineError(f"the engine answered when asked for its version: {said}", hint=_RESCUE)
+    return str(answer.get("Version", "unknown"))
 
 
-def _plugins_in_force(engine: Path) -> list[str]:
-    return _plugins(_info(engine))
+def _asks(places: Places) -> bool:
+    """Does this engine ask this gate? What the engine says of itself is not true after a reload."""
+    nonce = secrets.token_hex(8)
+    _engine_version(places.engine, PROBE + nonce)
+    try:
+        return _status(places.gate).get("probed") == nonce
+    except Trouble:
+        return False
 
 
 def _await(places: Places, *, present: bool) -> None:
@@ -184,7 +189,7 @@ def _await(places: Places, *, present: bool) -> None:
 def _obeys(places: Places, present: bool) -> bool:
     """An engine whose plugin has died answers nobody until it has dropped it."""
     with suppress(EngineError):
-        return (places.plugin in _plugins_in_force(places.engine)) == present
+        return _asks(places) == present
     return False
 
 

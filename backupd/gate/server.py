@@ -24,6 +24,8 @@ class Received:
 
     path: str
     body: bytes
+    last: bool
+    """Does the other side wait for the end of the connection, as HTTP/1.0 does?"""
 
 
 class _Malformed(Exception):
@@ -43,6 +45,8 @@ def _converse(connection: socket.socket, answer: Answer) -> None:
         try:
             while (received := _receive(reader)) is not None:
                 connection.sendall(_response(b"200 OK", answer(received.path, received.body)))
+                if received.last:
+                    return
         except _Malformed:
             connection.sendall(_response(b"400 Bad Request", b'{"Err":"malformed request"}'))
 
@@ -56,7 +60,7 @@ def _receive(reader: BufferedReader) -> Received | None:
     if len(words) != 3 or not first.endswith(b"\n"):
         raise _Malformed
     body = reader.read(_length(reader))
-    return Received(words[1].decode("latin-1"), body)
+    return Received(words[1].decode("latin-1"), body, last=words[2] == b"HTTP/1.0")
 
 
 def _length(reader: BufferedReader) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,22 @@ def send(
     if body:
         head += f"Content-Length: {len(body)}\r\nContent-Type: {content_type}\r\n"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(120)
+        client.settimeout(240)
         client.connect(str(path))
-        client.sendall(f"{head}\r\n".encode() + body)
-        with client.makefile("rb") as stream:
-            answer = stream.read()
+        # who has answered already need not read the body
+        with suppress(BrokenPipeError, ConnectionResetError):
+            client.sendall(f"{head}\r\n".encode() + body)
+        answer = _everything(client)
     top, _, content = answer.partition(b"\r\n\r\n")
     return (int(top.split()[1]) if top else 0), content
+
+
+def _everything(client: socket.socket) -> bytes:
+    received = bytearray()
+    with suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            received += piece
+    return bytes(received)
 
 
 def make_volume(path: Path, name: str, **labels: str) -> None:
