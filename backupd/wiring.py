@@ -52,7 +52,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        instance = _instance_of(settings)
+        instance = instance_name(settings)
         put_right(settings, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
@@ -120,7 +120,7 @@ def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) ->
 
     Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
     """
-    for name in reap(engine, _instance_of(settings), journal):
+    for name in reap(engine, instance_name(settings), journal):
         say(f"helper {name} of a run that was killed is removed")
     _finish_restores(settings, engine, journal, say)
     try:
@@ -138,7 +138,7 @@ def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
 
 def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
     """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
-    return _image(settings, engine, _instance_of(settings), say)
+    return _image(settings, engine, instance_name(settings), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -151,7 +151,8 @@ def forget_in(settings: Settings) -> tzinfo | None:
     return zone(settings) if settings.forget.after_backup else None
 
 
-def _instance_of(settings: Settings) -> str:
+def instance_name(settings: Settings) -> str:
+    """The name of this installation."""
     return settings.instance or _instance(settings.state_dir)
 
 
@@ -176,6 +177,6 @@ def _instance(state_dir: Path) -> str:
 def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
     left = notes(settings.state_dir)
     if left:
-        image, instance = found_image(settings, engine, say), _instance_of(settings)
+        image, instance = found_image(settings, engine, say), instance_name(settings)
         for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
             say(text)
