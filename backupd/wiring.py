@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -142,16 +142,11 @@ def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
     return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
-def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
-    """When the newest snapshot of a host's volume was begun; None where there is none."""
-    newest = repository.latest(host, volume)
-    return newest.started if newest else None
-
-
-def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> QuiesceFailed | None:
     """Undo what runs that were killed have left behind, and nothing of what still goes on.
 
     Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    Returns, and says, what keeps a container from waking.
     """
     for name in reap(engine, _instance_of(settings), journal):
         say(f"helper {name} of a run that was killed is removed")
@@ -162,6 +157,8 @@ def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) ->
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
+        return error
+    return None
 
 
 def zone(settings: Settings) -> tzinfo:
