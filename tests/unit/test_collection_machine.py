@@ -35,27 +35,19 @@ from tests.unit.interleaving import Actor, OwnView
 CONTENTS = [bytes([n]) * 50 for n in range(4)]
 PACK_BYTES = 50  # the frames of three contents
 # where something is decided, for somebody to stop before it
-POINTS = [
+WRITING = [
     "put sessions/",
     "list gc/",
-    "list sessions/",
-    "list snapshots/",
-    "list packs/",
     "list slices/",
-    "exists packs/",
-    "exists sessions/",
-    "exists snapshots/",
+    "list packs/",
     "put packs/",
     "put slices/",
     "put snapshots/",
-    "put gc/",
-    "delete packs/",
-    "delete gc/",
-    "delete slices/",
-    "delete sessions/",
-    "flush",
 ]
-STOPS = st.just("the end") | st.sampled_from(POINTS)
+COMMITTING = ["put snapshots/", "flush", "exists sessions/", "list gc/", "exists packs/", "delete snapshots/"]
+COLLECTING = ["list gc/", "list sessions/", "list snapshots/", "list packs/", "list slices/", "delete packs/"]
+CONDEMNING = ["put gc/", "flush", "list sessions/", "delete gc/", "delete sessions/", "delete slices/"]
+END = "the end"
 GRACE = timedelta(hours=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -104,7 +96,7 @@ class Collection(RuleBasedStateMachine):
     @rule(
         host=st.sampled_from(["one", "two"]),
         contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=4),
-        point=STOPS,
+        point=st.sampled_from([*WRITING, *COMMITTING, END]),
     )
     def begin_to_write(self, host: str, contents: list[bytes], point: str) -> None:
         """A backup; its host remembers what slice lists said, however long ago."""
@@ -122,7 +114,7 @@ class Collection(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from(["collector one", "collector two"]),
         grace=st.sampled_from([timedelta(), GRACE]),
-        point=STOPS,
+        point=st.sampled_from([*COLLECTING, *CONDEMNING, END]),
     )
     def begin_to_collect(self, name: str, grace: timedelta, point: str) -> None:
         """A prune."""
@@ -130,11 +122,12 @@ class Collection(RuleBasedStateMachine):
             self._start(name, lambda view: collect(view, grace), point)
 
     @precondition(lambda self: self.actors)
-    @rule(data=st.data(), point=STOPS)
-    def go_on(self, data: st.DataObject, point: str) -> None:
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
         """Somebody goes on, to such a call or to the end."""
         actor = self.actors[data.draw(st.sampled_from(sorted(self.actors)))]
-        actor.run_to(point)
+        points = COMMITTING if actor.name in self.caches else [*COLLECTING, *CONDEMNING]
+        actor.run_to(data.draw(st.sampled_from([END, *points])))
         self._bury(actor)
 
     @precondition(lambda self: self.actors)
@@ -184,11 +177,11 @@ class Collection(RuleBasedStateMachine):
         """Sessions fall silent, grace periods end, or have not begun."""
         self.now += by
 
-    @rule(silent=st.booleans())
-    def a_prune_passes(self, silent: bool) -> None:
+    @rule(silent=st.booleans(), grace=st.sampled_from([timedelta(), GRACE]))
+    def a_prune_passes(self, silent: bool, grace: timedelta) -> None:
         """One that nobody interrupts, when everybody has been silent for a day, or not."""
         self.now += SILENT if silent else timedelta()
-        collect(self.storage, timedelta())
+        collect(self.storage, grace)
 
     @precondition(lambda self: not self.actors)
     @rule()
