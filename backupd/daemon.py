@@ -186,6 +186,7 @@ class _Service:
         self._turns.resize(self._settings.concurrency)
         if (zone(before), before.jitter) != (zone(self._settings), self._settings.jitter):
             self._scheduler.retime(zone(self._settings), self._settings.jitter)
+            self._observer.retime(zone(self._settings))
         self._upkeep.schedule(self._scheduler)
         self._watch.look_soon()
         log.info("settings reloaded", changed=change.changed)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 
 from backupd.cron import Schedule, parse
@@ -24,7 +24,6 @@ from backupd.opening import opened, rate, zone
 from backupd.operations.context import Context
 from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
-from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.volume import Volume
 
@@ -109,16 +108,11 @@ def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
     return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
-def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
-    """When the newest snapshot of a host's volume was begun; None where there is none."""
-    newest = repository.latest(host, volume)
-    return newest.started if newest else None
-
-
-def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> QuiesceFailed | None:
     """Undo what runs that were killed have left behind, and nothing of what still goes on.
 
     Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    Returns, and says, what keeps a container from waking.
     """
     for name in reap(engine, instance_name(settings), journal):
         say(f"helper {name} of a run that was killed is removed")
@@ -129,6 +123,8 @@ def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) ->
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
+        return error
+    return None
 
 
 def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
