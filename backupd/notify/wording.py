@@ -10,6 +10,8 @@ from backupd.notify.notice import Kind, Notice
 from backupd.record import Record
 from backupd.runs import Run
 
+_LISTED = 10
+
 
 def failed(host: str, run: Run, record: Record, now: datetime) -> Notice:
     """A run ended without a snapshot."""
@@ -62,6 +64,21 @@ def collapsed(host: str, run: Run, earlier: str, now: datetime) -> Notice:
     )
 
 
+def damaged(host: str, damage: Sequence[str], now: datetime) -> Notice:
+    """A verification has found something."""
+    listed = "\n".join(f"- {each}" for each in damage[:_LISTED])
+    more = f"\n- and {len(damage) - _LISTED} more" if len(damage) > _LISTED else ""
+    return Notice(
+        "damaged",
+        host,
+        now,
+        "the repository is damaged",
+        f"Found when it was verified:\n{listed}{more}",
+        hint="`backupd verify` names the files that it hits; backing up again now mends what volumes still "
+        "have; then look to the disk or the storage",
+    )
+
+
 def recovered(host: str, volume: str | None, since: datetime, now: datetime) -> Notice:
     """Nothing is left of what was told."""
     subject = f"{volume} is backed up again" if volume else "all is well again"
@@ -75,6 +92,7 @@ def problem(host: str, found: Problem, now: datetime) -> Notice:
         "overdue": f"{found.volume} is not backed up as it should be",
         "misconfigured": f"{found.volume} cannot be protected",
         "clock": "the clock cannot be believed",
+        "stuck": "containers are down",
         "ledger": "the state directory cannot be used",
         "starting": "the volumes are not known yet",
     }[found.kind]

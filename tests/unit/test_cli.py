@@ -283,7 +283,7 @@ def test_prune_frees_what_no_snapshot_names(
     monkeypatch.setenv("BACKUPD_PRUNE__GRACE", "0s")
     assert main(["prune", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["deleted"] == planned["condemn"]
-    assert not list(storage.glob("packs/*/*/*/*"))
+    assert not list(storage.glob("packs/**/*.pack"))
 
 
 def test_verify_tells_damage_and_exits_with_4(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,19 +297,18 @@ def test_verify_tells_damage_and_exits_with_4(storage: Path, capsys: pytest.Capt
     with LocalStorage(storage) as local:
         reader = Repository.open(local).reader(manifest)
         entry = list(reader.members())[-1]
-        at = list(reader.slices())[entry.last]
-        key = at.pack
-    content = bytearray((storage / key).read_bytes())
-    content[at.offset + 1000] ^= 1
-    (storage / key).write_bytes(content)
+        hit = list(reader.slices())[entry.last]
+    content = bytearray((storage / hit.pack).read_bytes())
+    content[hit.offset + 1000] ^= 1
+    (storage / hit.pack).write_bytes(content)
     assert main(["verify", "--read-data=100%"]) == 4
     told = capsys.readouterr()
-    assert f"data {manifest.snapshot}: {at} is damaged" in told.out
+    assert f"data {manifest.snapshot}: {hit} is damaged" in told.out
     assert "    ./b\\n\n" in told.out
     assert "1 damaged pack is marked" in told.err
     assert main(["verify", "data", "--json"]) == 4
     report = json.loads(capsys.readouterr().out)
-    assert [(each["object"], each["paths"]) for each in report["findings"]] == [(key, ["./b\\n"])]
+    assert [(each["object"], each["paths"]) for each in report["findings"]] == [(hit.pack, ["./b\\n"])]
     assert (report["snapshots"], report["marked"], report["unmarked"]) == (1, 0, None)
 
 

@@ -126,6 +126,7 @@ class Collection(RuleBasedStateMachine):
         second=st.sampled_from(["put snapshots/", "put snapshots/", "exists sessions/", "list gc/"]),
         before=PRUNES,
         between=PRUNES,
+        late=st.sampled_from(["delete packs/", "list packs/", END, END]),
         silent=st.booleans(),
     )
     def prunes_pass_while_one_writes(
@@ -136,17 +137,23 @@ class Collection(RuleBasedStateMachine):
         second: str,
         before: list[timedelta],
         between: list[timedelta],
+        late: str,
         silent: bool,
     ) -> None:
-        """A backup that stops twice, with whole prunes meanwhile, when all was garbage at first."""
+        """A backup that stops twice, with prunes meanwhile, the last of which may stop, too.
+
+        All was garbage at first.
+        """
         if host not in self.actors:
             self._forget_all()
             self._pass(before, silent=False)
             self.begin_to_write(host, contents, first)
             self._pass(between, silent=silent)
             self._run(host, second)
-            self._pass([timedelta()], silent=silent)
+            self.now += SILENT if silent else GRACE
+            self.begin_to_collect("collector one", timedelta(), late)
             self._run(host, END)
+            self._run("collector one", END)
 
     @rule(
         name=COLLECTORS,

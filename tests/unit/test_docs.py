@@ -72,7 +72,7 @@ def test_files_that_the_documents_name_exist() -> None:
         text = document.read_text()
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (document.parent / link).exists(), f"{link} in {document.name}"
-        for path in re.findall(r"`(?:backupd/)?((?:[a-z]+/)?[a-z]+\.py)`", text):
+        for path in re.findall(r"`(?:backupd/)?((?:[a-z]+/)*[a-z]+\.py)`", text):
             assert path in package, f"{path} in {document.name}"
 
 

@@ -17,8 +17,8 @@ from backupd.engine.journal import Change, Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.quiet.patience import Patience
 from backupd.errors import Interrupted, QuiesceFailed
-from tests.docker.calm import known, quiet, state
 from tests.docker.conftest import MakeVolume, StartContainer
+from tests.docker.quiet.calm import known, quiet, state
 
 pytestmark = pytest.mark.docker
 
@@ -162,7 +162,7 @@ import os, sys
 from pathlib import Path
 from backupd.engine.client import Engine
 from backupd.engine.journal import Journal
-from tests.docker.calm import known, quiet
+from tests.docker.quiet.calm import known, quiet
 engine = Engine.connect(sys.argv[1] or None)
 with quiet(engine, Journal(Path(sys.argv[2])), [known(engine, sys.argv[3])]):
     print("still", flush=True)
@@ -181,7 +181,7 @@ def crasher(engine: Engine, tmp_path: Path) -> Callable[[str], subprocess.Popen[
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         assert process.stdout
         assert process.stdout.readline() == "still\n"
