@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from backupd.cron import Schedule
+from backupd.errors import BackupdError
 from backupd.record import Record
 
-Kind = Literal["overdue", "misconfigured", "clock", "ledger", "starting"]
+Kind = Literal["overdue", "misconfigured", "clock", "ledger", "stuck", "starting"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 GRACE_MIN = timedelta(minutes=10)
@@ -81,15 +82,15 @@ class Health:
 
 
 def assess(
-    watched: Iterable[Watched], records: Mapping[str, Record], now: datetime, *, trouble: str | None = None
+    watched: Iterable[Watched], records: Mapping[str, Record], now: datetime, others: Iterable[Problem] = ()
 ) -> Health:
     """Judge the volumes at `now`, an aware time in the time zone of the schedules.
 
     A volume is overdue when its last success, or for a new one the moment when it was seen first, is so old
-    that the schedule point after it and the grace for that point have both passed. `trouble` is what keeps
-    the ledger from being written. Failed runs are no problem by themselves before that.
+    that the schedule point after it and the grace for that point have both passed. Failed runs are no problem
+    by themselves before that. `others` are problems that are known already.
     """
-    problems: list[Problem] = []
+    problems = list(others)
     deadlines: dict[str, datetime] = {}
     protected = 0
     for each in watched:
@@ -105,8 +106,6 @@ def assess(
             if limit < now:
                 problems.append(_overdue(record, each.schedule, now))
     problems += _clock(records.values(), now)
-    if trouble is not None:
-        problems.append(_ledger(trouble))
     return Health(protected, tuple(problems), deadlines)
 
 
@@ -129,6 +128,16 @@ def starting() -> Health:
     text = "the daemon has not listed the volumes yet"
     hint = "wait a moment; if it lasts, see whether the engine answers: `docker info`"
     return Health(0, (Problem("starting", None, text, hint),), {})
+
+
+def unwritten(trouble: str) -> Problem:
+    """The ledger cannot be written: what is not written down cannot be judged later."""
+    return Problem("ledger", None, trouble, "make room in the state directory, and make it writable")
+
+
+def stuck(error: BackupdError) -> Problem:
+    """Containers that backupd has stopped or paused could not be brought back."""
+    return Problem("stuck", None, error.message, error.hint or "see `docker ps -a`, and the daemon's log")
 
 
 def ago(moment: datetime, now: datetime) -> str:
@@ -196,10 +205,6 @@ def _clock(records: Iterable[Record], now: datetime) -> Iterator[Problem]:
             "set the clock (`timedatectl` shows whether it is kept right); if it is right now but was "
             "wrong then, forget the snapshots from the future: `backupd forget --snapshot`",
         )
-
-
-def _ledger(trouble: str) -> Problem:
-    return Problem("ledger", None, trouble, "make room in the state directory, and make it writable")
 
 
 _TRY = "see what stops it: `backupd backup {volume}`, and the daemon's log"

@@ -47,7 +47,11 @@ class Ledger:
 
     def record(self, volume: str) -> Record:
         """What is known of one volume."""
-        return self.records().get(volume) or Record(volume)
+        with self._lock:
+            rows = self._read("SELECT name, record FROM volume WHERE name = ?", (volume,))
+            if rows and (found := _decoded(rows[0][1])):
+                self._known[volume] = found
+            return self._known.get(volume) or Record(volume)
 
     def records(self) -> Mapping[str, Record]:
         """What is known of every volume."""
@@ -129,13 +133,13 @@ class Ledger:
                 changed = {name: event(known.get(name) or Record(name)) for name, event in events.items()}
             self._known.update(changed)
 
-    def _read(self, query: str) -> list[tuple[str, str]] | None:
+    def _read(self, query: str, values: tuple[str, ...] = ()) -> list[tuple[str, str]] | None:
         """The rows; None where there is no file and what is known must do."""
         found: list[tuple[str, str]] = []
 
         def work() -> None:
             with self._opened() as database:
-                found.extend(database.execute(query))
+                found.extend(database.execute(query, values))
 
         return found if self._path.exists() and self._attempt(work) else None
 

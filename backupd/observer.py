@@ -13,8 +13,8 @@ import structlog
 from starlette.routing import BaseRoute
 
 from backupd import metrics
-from backupd.errors import ConfigError
-from backupd.health import GRACE_MAX, Health, Watched, assess, starting
+from backupd.errors import BackupdError, ConfigError
+from backupd.health import GRACE_MAX, Health, Watched, assess, starting, stuck, unwritten
 from backupd.ledger import Ledger
 from backupd.notify.channels import Channel, Outbox, channels
 from backupd.notify.reporter import Reporter
@@ -27,7 +27,7 @@ from backupd.web.server import Entrance, serving, tcp_socket, unix_socket
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 10.0
 JOIN_SECONDS = 5.0
 TOKEN_MIN = 16
 
@@ -49,6 +49,7 @@ class Observer:
         self._begun = datetime.now(UTC)
         self._watched: tuple[Watched, ...] | None = None
         self._running: dict[str, datetime] = {}
+        self._stuck: BackupdError | None = None
         self._gaps: Mapping[str, int] = {}
         self._contribution: Callable[[], Mapping[str, Any]] = dict
 
@@ -70,9 +71,18 @@ class Observer:
         self.ledger.seen([each.volume for each in self._watched if each.schedule], self._now())
         self._reporter.watch(self._watched)
 
-    def verified(self, volumes: Iterable[str]) -> None:
-        """The snapshots of these volumes were proved whole just now."""
+    def verified(self, volumes: Iterable[str], damage: Sequence[str] = ()) -> None:
+        """The snapshots of these volumes were proved whole just now; `damage` was found in the repository."""
         self.ledger.verified(volumes, self._now())
+        self._reporter.verified(damage, self._now())
+
+    def stuck(self, error: BackupdError | None) -> None:
+        """Containers could not be brought back, as of now; None: all are."""
+        self._stuck = error
+
+    def retime(self, zone: tzinfo) -> None:
+        """Schedules follow another time zone from now on."""
+        self._zone = zone
 
     def gaps(self, counts: Mapping[str, int], new: Sequence[tuple[str, str]]) -> None:
         """So many volumes of each kind are not protected; of the new ones the names and reasons are told."""
@@ -93,7 +103,11 @@ class Observer:
         """The judgement as of now."""
         if self._watched is None:
             return starting()
-        return assess(self._watched, self.ledger.records(), self._now(), trouble=self.ledger.trouble)
+        records = self.ledger.records()
+        others = [stuck(self._stuck)] if self._stuck else []
+        if self.ledger.trouble:
+            others.append(unwritten(self.ledger.trouble))
+        return assess(self._watched, records, self._now(), others)
 
     def metrics(self) -> str:
         """The page for Prometheus."""

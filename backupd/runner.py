@@ -11,10 +11,10 @@ from functools import partial
 
 import structlog
 
-from backupd.errors import Interrupted, Locked
 from backupd.jobs import Job
 from backupd.operations.context import Context
-from backupd.operations.save import Outcome, Target, save
+from backupd.operations.ending import ended
+from backupd.operations.save import Target, save
 from backupd.progress import Tally
 from backupd.runs import Listener, Run
 from backupd.settings import Settings
@@ -57,12 +57,12 @@ class Runner:
             for listener in self._listeners:
                 listener.started(run)
         try:
-            ended = self._saved(settings, job, runs)
+            done = self._saved(settings, job, runs)
         except Exception as error:
             log.exception("backup failed", volumes=list(job.members), outcome="failed")
             seconds, text = time.monotonic() - begun, f"internal error: {error!r}"
-            ended = [replace(run, seconds=round(seconds, 3), outcome="failed", error=text) for run in runs]
-        for run in ended:
+            done = [replace(run, seconds=round(seconds, 3), outcome="failed", error=text) for run in runs]
+        for run in done:
             self._runs.pop(run.volume)
             self._tallies.pop(run.volume, None)
             for listener in self._listeners:
@@ -77,22 +77,7 @@ class Runner:
             cancel=self._cancel,
             forget_in=forget_in(settings),
         )
-        return [_ended(run, outcome) for run, outcome in zip(runs, outcomes, strict=True)]
-
-
-def _ended(run: Run, outcome: Outcome) -> Run:
-    """The run as it ended; its closing line has told it."""
-    run = replace(run, started=outcome.started, seconds=round(outcome.seconds, 3))
-    if outcome.saved:
-        manifest = outcome.saved.manifest
-        return replace(run, outcome=manifest.outcome, manifest=manifest)
-    error = outcome.error
-    if isinstance(error, Interrupted):
-        return replace(run, outcome="interrupted", error=error.message, hint=error.hint)
-    if isinstance(error, Locked):
-        return replace(run, outcome="skipped", error=error.message, hint=error.hint)
-    message, hint = (error.message, error.hint) if error else ("the reason is not known", None)
-    return replace(run, outcome="failed", error=message, hint=hint)
+        return [ended(run, outcome) for run, outcome in zip(runs, outcomes, strict=True)]
 
 
 def _working(run: Run, tally: Tally | None, now: datetime) -> Working:

@@ -16,9 +16,12 @@ from backupd.cli.words import size
 from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError, ConfigError, Interrupted, PartFailed, UsageError
 from backupd.group import groups
+from backupd.ledger import Ledger
 from backupd.operations.context import Context
+from backupd.operations.ending import ended
 from backupd.operations.save import Outcome, Saved, Target, save
 from backupd.protection import Protection
+from backupd.runs import Run
 from backupd.settings import Settings
 from backupd.wiring import assembled, connected, forget_in, protection, protections, renewed
 
@@ -74,6 +77,11 @@ def _save(
 ) -> list[Outcome]:
     """What became of the volumes of one window; `Interrupted` where the command is told to stop."""
     sound = [each for each in window if not each.errors]
+    # A daemon that runs judges by it as well.
+    ledger, now = Ledger(settings.state_dir), datetime.now(UTC)
+    runs = [Run(each.volume.name, each.volume.name, now) for each in sound]
+    for run in runs:
+        ledger.started(run)
     with shown_each([each.volume.name for each in sound]) as progress:
         outcomes = save(
             partial(renewed, settings, context, say, cancel),
@@ -87,6 +95,8 @@ def _save(
             cancel=cancel,
             forget_in=forget_in(settings),
         )
+    for run, outcome in zip(runs, outcomes, strict=True):
+        ledger.ended(ended(run, outcome))
     for outcome in outcomes:
         if isinstance(outcome.error, Interrupted):
             raise outcome.error

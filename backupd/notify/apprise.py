@@ -36,12 +36,12 @@ class Apprise:
 
 
 def _library() -> Any:
+    # It logs addresses in part, and bodies of answers.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     try:
         import apprise
     except ImportError:
         raise ConfigError(
             "notify.apprise is set and apprise is not installed", hint="pip install 'backupd[apprise]'"
         ) from None
-    # It logs addresses in part, and bodies of answers.
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     return apprise

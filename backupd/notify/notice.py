@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from backupd import health
 
-Kind = health.Kind | Literal["failed", "degraded", "collapsed", "recovered", "gaps", "test"]
+Kind = health.Kind | Literal["failed", "degraded", "collapsed", "damaged", "recovered", "gaps", "test"]
 
 
 @dataclass(frozen=True)

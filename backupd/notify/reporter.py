@@ -69,6 +69,10 @@ class Reporter:
             message = "\n".join(map(_line, health.problems)) or f"{health.protected} volumes protected"
             self._outbox.ping(Ping(self._heartbeat, "success" if health.ok else "fail", message))
 
+    def verified(self, damage: Sequence[str], now: datetime) -> None:
+        """The repository was verified, and this damage found."""
+        self._tell(lambda before: before.verified(damage, now))
+
     def tell(self, notice: Notice) -> None:
         """Tell this, whatever was told before."""
         self._outbox.tell(notice)

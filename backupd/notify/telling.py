@@ -72,6 +72,12 @@ class Telling:
             notices += more
         return telling, notices
 
+    def verified(self, damage: Sequence[str], now: datetime) -> tuple[Telling, list[Notice]]:
+        """The repository was verified, and this damage found."""
+        if damage:
+            return self._tell(wording.damaged(self.host, damage, now), now)
+        return self._recover("", frozenset({"damaged"}) & self._kinds(""), now)
+
     def _kinds(self, key: str) -> frozenset[str]:
         return self.told[key].kinds if key in self.told else frozenset()
 
@@ -100,7 +106,7 @@ class Telling:
 _NOT_OF_RUNS = frozenset({"misconfigured"})
 """What a backup that succeeds does not end."""
 
-_OF_HEALTH = frozenset({"overdue", "misconfigured", "clock", "ledger"})
+_OF_HEALTH = frozenset({"overdue", "misconfigured", "clock", "ledger", "stuck"})
 
 
 def encode(told: Mapping[str, Told]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from backupd.notify.notice import Kind, Notice
 from backupd.record import Record
 from backupd.runs import Run
 
+_LISTED = 10
+
 
 def failed(host: str, run: Run, record: Record, now: datetime) -> Notice:
     """A run ended without a snapshot."""
@@ -62,6 +64,21 @@ def collapsed(host: str, run: Run, earlier: str, now: datetime) -> Notice:
     )
 
 
+def damaged(host: str, damage: Sequence[str], now: datetime) -> Notice:
+    """A verification has found something."""
+    listed = "\n".join(f"- {each}" for each in damage[:_LISTED])
+    more = f"\n- and {len(damage) - _LISTED} more" if len(damage) > _LISTED else ""
+    return Notice(
+        "damaged",
+        host,
+        now,
+        "the repository is damaged",
+        f"Found when it was verified:\n{listed}{more}",
+        hint="`backupd verify` names the files that it hits; backing up again now mends what volumes still "
+        "have; then look to the disk or the storage",
+    )
+
+
 def recovered(host: str, volume: str | None, since: datetime, now: datetime) -> Notice:
     """Nothing is left of what was told."""
     subject = f"{volume} is backed up again" if volume else "all is well again"
@@ -75,6 +92,7 @@ def problem(host: str, found: Problem, now: datetime) -> Notice:
         "overdue": f"{found.volume} is not backed up as it should be",
         "misconfigured": f"{found.volume} cannot be protected",
         "clock": "the clock cannot be believed",
+        "stuck": "containers are down",
         "ledger": "the state directory cannot be used",
         "starting": "the volumes are not known yet",
     }[found.kind]
@@ -97,16 +115,16 @@ def succeeded(run: Run) -> str:
 
 
 def unprotected(host: str, gaps: Sequence[tuple[str, str]], now: datetime) -> Notice:
-    """Volumes that are not backed up as somebody may think they are: each its name and why."""
+    """Volumes that are not backed up as somebody may think: each its name and why."""
     listed = "\n".join(f"- {text}" if text.startswith(name) else f"- {name}: {text}" for name, text in gaps)
     count = len(gaps)
     return Notice(
         "gaps",
         host,
         now,
-        f"{count} {'volume is' if count == 1 else 'volumes are'} not protected",
+        f"{count} {'volume needs' if count == 1 else 'volumes need'} a decision",
         f"Found now, and told once:\n{listed}",
-        hint="`backupd volumes --unprotected` shows what to write where; backupd.enable=false settles it",
+        hint="`backupd volumes --unprotected` shows what to write where; backupd.enable=false settles it too",
     )
 
 

@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from backupd.health import Health, Watched, assess, deadline
+from backupd.errors import QuiesceFailed
+from backupd.health import Health, Watched, assess, deadline, stuck, unwritten
 from backupd.record import Record
 from tests.unit.records import NOON, run, watched
 
@@ -138,8 +139,15 @@ def test_a_clock_that_jumped_far_ahead_is_red() -> None:
 
 def test_a_ledger_that_cannot_be_kept_is_red() -> None:
     """What is not written down cannot be judged later."""
-    [problem] = assess([], {}, NOON, trouble="the ledger cannot be used").problems
+    [problem] = assess([], {}, NOON, [unwritten("the ledger cannot be used")]).problems
     assert (problem.kind, problem.text) == ("ledger", "the ledger cannot be used")
+
+
+def test_containers_that_stayed_down_are_red() -> None:
+    """E5: the application comes first; the error says which, and the hint what to do."""
+    error = QuiesceFailed("container shop-db could not be unpaused", hint="docker unpause shop-db")
+    [problem] = assess([], {}, NOON, [stuck(error)]).problems
+    assert (problem.kind, problem.text, problem.hint) == ("stuck", error.message, error.hint)
 
 
 def test_without_volumes_all_is_well() -> None:

@@ -200,3 +200,20 @@ def test_a_clock_that_goes_back_does_not_keep_people_from_hearing(story: Story) 
 def test_what_was_written_down_by_another_version_counts_as_not_told() -> None:
     """It is told once too often rather than never."""
     assert telling.decode({"shop": "strange", "other": "[1, 2]", "third": '["x", "y", []]'}) == {}
+
+
+def test_damage_is_told_until_a_verification_finds_none(story: Story) -> None:
+    """R4: a backup that cannot be restored is none; files are named by `backupd verify`."""
+    damage = [f"finding {number}" for number in range(12)]
+    story.record = story.record.ended(run("ok", started=NOON))
+    for at, found, kinds in (
+        (NOON, damage, ["damaged"]),
+        (NOON + HOUR, damage, []),
+        (NOON + 2 * HOUR, [], ["recovered"]),
+        (NOON + 3 * HOUR, [], []),
+    ):
+        story.telling, notices = story.telling.verified(found, at)
+        assert story._hear(notices) == kinds
+        assert story.look(at) == []
+    assert "- finding 9\n- and 2 more" in story.heard[0].text
+    assert "backupd verify" in str(story.heard[0].hint)
