@@ -14,6 +14,7 @@ import structlog
 from backupd import __version__
 from backupd.engine.discovery import Survey
 from backupd.errors import BackupdError
+from backupd.guard.service import Service
 from backupd.jobs import jobs
 from backupd.observer import Observer, answering, observing
 from backupd.opening import zone
@@ -31,6 +32,7 @@ from backupd.systemd import Supervisor
 from backupd.turns import Turn, Turns
 from backupd.upkeep import Upkeep
 from backupd.watch import Watch
+from backupd.web.preflight import preflight_route
 from backupd.wiring import assembled, connected, limit, protections, watched
 
 log = structlog.get_logger(__name__)
@@ -58,7 +60,7 @@ def run(settings: Settings, read: Callable[[], Settings]) -> int:
             observing(settings, zone(settings)) as observer,
         ):
             service = _Service(settings, read, context, observer, stop)
-            with answering(settings, observer):
+            with answering(settings, observer, [preflight_route(service.guard.answer)]):
                 service.serve()
     except KeyboardInterrupt:
         log.info("daemon stopped while it started")
@@ -84,6 +86,7 @@ class _Service:
         self._scheduler = Scheduler(self._turns.add, timezone=zone(settings), jitter=settings.jitter)
         self._upkeep = Upkeep(lambda: self._settings, context, observer, stop)
         self._watch = Watch(context.engine, stop, self._saw)
+        self.guard = Service(lambda: self._settings, context, observer, stop)
         self._pulse = Pulse(self._supervisor, lives=self._lives, clock_moved=self._scheduler.clock_moved)
         observer.contribute(lambda: self.status().as_json())
 
@@ -183,6 +186,7 @@ class _Service:
         self._turns.resize(self._settings.concurrency)
         if (zone(before), before.jitter) != (zone(self._settings), self._settings.jitter):
             self._scheduler.retime(zone(self._settings), self._settings.jitter)
+            self._observer.retime(zone(self._settings))
         self._upkeep.schedule(self._scheduler)
         self._watch.look_soon()
         log.info("settings reloaded", changed=change.changed)
@@ -201,6 +205,7 @@ class _Service:
         if back:
             self._scheduler.catch_up(self._observer.ledger.last_success)
         self._observer.saw(watched(self._settings, found))
+        self.guard.saw(seen, found)
 
     def _tell(self, found: Iterable[Protection]) -> None:
         """Log each error and warning once, and again if it comes back."""

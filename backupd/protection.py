@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from backupd import cron, duration
@@ -19,12 +19,15 @@ from backupd.retention import Retention
 from backupd.treatment import HOOK_SECONDS, Hook, Mode, Treatment, command
 from backupd.volume import COMPOSE_VOLUME, Container, Volume
 
+Guard = Literal["snapshot", "hold", "off"]
+"""What stands before the deletion of a volume: a snapshot, a container that refers to it as well, nothing."""
+
 T = TypeVar("T")
 
 _PREFIX = "backupd."
 _ADDRESS = "backupd.volume."
 _RESERVED = ("helper", "instance", "run", "stand-in", "test")
-_LATER = ("guard", "drill")
+_LATER = ("drill",)
 _NOBODY = "no label and no rule says backupd.enable=true"
 
 
@@ -42,6 +45,7 @@ class Policy:
     quiesce: Mode
     exclude: tuple[str, ...]
     retention: Retention
+    guard: Guard = "snapshot"
     ping: str | None = field(default=None, repr=False)
     group: str | None = None
     pre: tuple[str, ...] | None = None
@@ -63,6 +67,7 @@ class Rule:
     quiesce: Mode | None = None
     exclude: tuple[str, ...] | None = None
     retention: Retention | None = None
+    guard: Guard | None = None
     ping: str | None = field(default=None, repr=False)
     group: str | None = None
     pre: tuple[str, ...] | None = None
@@ -323,6 +328,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _guard(value: str) -> str:
+    if value in get_args(Guard):
+        return value
+    raise ConfigError(f'"{value}" is neither snapshot, hold nor off')
+
+
 def http_address(value: str) -> str:
     """The address, if it is one of http or https; `ConfigError`, which does not repeat it."""
     try:
@@ -352,6 +363,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "retention": Retention.parse,
     "quiesce": _quiesce,
     "exclude": _patterns,
+    "guard": _guard,
     "ping": http_address,
     "group": group_name,
     "pre": command,

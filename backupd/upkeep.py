@@ -26,6 +26,9 @@ from backupd.wiring import protections, put_right
 
 log = structlog.get_logger(__name__)
 
+TOLD = 1000
+"""So many findings of a verification are told to people at most; all are in the log."""
+
 
 class Upkeep:
     """Calls that belong to no volume; each logs its own failure, and all end early when `stop` is set.
@@ -63,7 +66,8 @@ class Upkeep:
         if self._stop.is_set():
             return
         with _put_off("leftovers are"):
-            put_right(self._settings(), self._context.engine, self._context.journal, log.warning)
+            engine, journal = self._context.engine, self._context.journal
+            self._observer.stuck(put_right(self._settings(), engine, journal, log.warning))
 
     def _look(self) -> None:
         """See what is not protected; what is new of it is told."""
@@ -101,16 +105,22 @@ class Upkeep:
         if self._stop.is_set():
             return
         settings = self._settings()
+        damage: list[str] = []
+
+        def found(finding: Finding) -> None:
+            _tell(finding)
+            if len(damage) < TOLD:
+                damage.append(_line(finding))
+
         with _put_off("verify"), opened(settings, self._stop) as repository:
             verified = verify(
                 repository,
                 share=settings.verify.read_data,
-                found=_tell,
+                found=found,
                 progress=silent,
                 cancel=self._stop,
             )
-            if not verified.counts.findings:
-                self._observer.verified({place.volume for place in repository.places(self._context.host)})
+            self._observer.verified(verified.whole(self._context.host), damage)
 
 
 @contextmanager
@@ -119,6 +129,12 @@ def _put_off(what: str) -> Iterator[None]:
         yield
     except BackupdError as error:
         log.warning(f"{what} put off", error=error.message, hint=error.hint)
+
+
+def _line(finding: Finding) -> str:
+    """The finding as a line, without the names of files."""
+    whose = f"{finding.host}/{finding.volume} {finding.snapshot}: " if finding.snapshot else ""
+    return f"{whose}{finding.problem}"
 
 
 def _tell(finding: Finding) -> None:

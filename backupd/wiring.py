@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 
 from backupd.cron import Schedule, parse
@@ -24,7 +24,6 @@ from backupd.opening import opened, rate, zone
 from backupd.operations.context import Context
 from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
-from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.volume import Volume
 
@@ -52,7 +51,7 @@ def assembled(settings: Settings, engine: Engine, say: Say, cancel: threading.Ev
     First what runs that were killed have left behind is put right, whatever fails then.
     """
     with closing(Journal(settings.state_dir / "journal")) as journal:
-        instance = _instance_of(settings)
+        instance = instance_name(settings)
         put_right(settings, engine, journal, say)
         with opened(settings, cancel) as repository:
             yield Context(
@@ -109,18 +108,13 @@ def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
     return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
-def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
-    """When the newest snapshot of a host's volume was begun; None where there is none."""
-    newest = repository.latest(host, volume)
-    return newest.started if newest else None
-
-
-def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> QuiesceFailed | None:
     """Undo what runs that were killed have left behind, and nothing of what still goes on.
 
     Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    Returns, and says, what keeps a container from waking.
     """
-    for name in reap(engine, _instance_of(settings), journal):
+    for name in reap(engine, instance_name(settings), journal):
         say(f"helper {name} of a run that was killed is removed")
     _finish_restores(settings, engine, journal, say)
     try:
@@ -129,6 +123,8 @@ def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) ->
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
+        return error
+    return None
 
 
 def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
@@ -138,7 +134,7 @@ def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
 
 def found_image(settings: Settings, engine: Engine, say: Say) -> HelperImage:
     """The image that helpers are made of, had and tried; `HelperImageUnavailable`."""
-    return _image(settings, engine, _instance_of(settings), say)
+    return _image(settings, engine, instance_name(settings), say)
 
 
 def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> HelperImage:
@@ -151,7 +147,8 @@ def forget_in(settings: Settings) -> tzinfo | None:
     return zone(settings) if settings.forget.after_backup else None
 
 
-def _instance_of(settings: Settings) -> str:
+def instance_name(settings: Settings) -> str:
+    """The name of this installation."""
     return settings.instance or _instance(settings.state_dir)
 
 
@@ -176,6 +173,6 @@ def _instance(state_dir: Path) -> str:
 def _finish_restores(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
     left = notes(settings.state_dir)
     if left:
-        image, instance = found_image(settings, engine, say), _instance_of(settings)
+        image, instance = found_image(settings, engine, say), instance_name(settings)
         for text in finish(left, engine, journal, image, instance=instance, state_dir=settings.state_dir):
             say(text)

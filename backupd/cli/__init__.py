@@ -9,6 +9,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 
+from backupd.cli import guarded
+from backupd.cli.guarded import passed_on
 from backupd.cli.parser import build_parser
 from backupd.errors import BackupdError, Interrupted
 
@@ -17,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (by default the process's own arguments) names; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if passed := passed_on(words):
+            return guarded.run(*passed)
         return _run(words)
     except KeyboardInterrupt:
         return _failed(Interrupted("interrupted"), "--json" in words)

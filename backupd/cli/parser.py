@@ -220,6 +220,49 @@ def _prune(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _passed_on(command: argparse.ArgumentParser) -> None:
+    # Never parsed here but for the help: see `guarded`.
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="…", help="as docker takes them")
+
+
+def _guard(command: argparse.ArgumentParser) -> None:
+    command.add_argument("verb", choices=["preflight"], metavar="preflight", help="save them, read that back")
+    command.add_argument("volumes", nargs="+", metavar="VOLUME", help="volumes that are about to be removed")
+    _json(command)
+
+
+def _hold(command: argparse.ArgumentParser) -> None:
+    change = command.add_mutually_exclusive_group()
+    change.add_argument("--off", action="store_true", help="let go of all, until --on")
+    change.add_argument("--on", action="store_true", help="let the daemon hold again what was released")
+    _json(command)
+
+
+def _release(command: argparse.ArgumentParser) -> None:
+    command.add_argument("volume", metavar="VOLUME", help="volume to save and let go of")
+    command.add_argument(
+        "--no-backup",
+        action="store_true",
+        help="let go without a snapshot: what the volume holds now can then be deleted for good",
+    )
+    _json(command)
+
+
+def _gate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=("install", "status", "uninstall", "allow"), help="what to do")
+    command.add_argument("volumes", nargs="*", metavar="VOLUME", help="allow: what may go unsaved, once")
+    for option, default, text in (
+        ("--socket", "/run/docker/plugins/backupd-gate.sock", "where the gate answers"),
+        ("--docker", "/var/run/docker.sock", "where the engine answers"),
+        ("--daemon-json", "/etc/docker/daemon.json", "the engine's settings"),
+        ("--pid-file", "/var/run/docker.pid", "the engine's process id"),
+    ):
+        command.add_argument(
+            option, type=Path, default=Path(default), metavar="PATH", help=f"{text} (default: %(default)s)"
+        )
+    _json(command)
+
+
 def _health(command: argparse.ArgumentParser) -> None:
     _json(command)
 
@@ -301,6 +344,31 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "backupd forget shop_uploads --accept-collapse",
         _forget,
     ),
+    "compose": (
+        "docker compose, which saves the volumes of a project before it removes them",
+        "backupd compose up -d\nbackupd compose down -v\nbackupd compose down -v --force-without-backup",
+        _passed_on,
+    ),
+    "docker": (
+        "docker, which saves volumes before it removes them",
+        "backupd docker volume rm shop_postgres_data\nbackupd docker system prune --volumes",
+        _passed_on,
+    ),
+    "hold": (
+        "list the volumes that a container holds against deletion, or let go of all",
+        "backupd hold\nbackupd hold --off",
+        _hold,
+    ),
+    "release": (
+        "take a last snapshot of a held volume and let it go",
+        "backupd release shop_postgres_data\nbackupd release shop_uploads --no-backup",
+        _release,
+    ),
+    "guard": (
+        "save volumes that somebody is about to remove, and say of each whether it may go",
+        "backupd guard preflight shop_postgres_data --json",
+        _guard,
+    ),
     "status": (
         "what the daemon does now: what runs and waits, when each volume is next, how its last run ended",
         "backupd status\nbackupd status --json",
@@ -320,6 +388,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]]
         "free the space of packs that no snapshot names: condemn them, and delete those condemned earlier",
         "backupd prune --dry-run\nbackupd prune --yes\nBACKUPD_PRUNE__GRACE=0s backupd prune --yes",
         _prune,
+    ),
+    "gate": (
+        "have the engine ask before it removes a volume, whoever wants that: an authorization plugin",
+        "backupd gate install\nbackupd gate status\nbackupd gate allow shop_cache\nbackupd gate uninstall",
+        _gate,
     ),
     "doctor": (
         "look for what is wrong with this set-up, and say how to mend it",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from backupd.engine.client import Engine, described, not_found
 from backupd.engine.door import door
-from backupd.engine.labels import HELPER
+from backupd.engine.labels import HELPER, HOLD
 from backupd.engine.own import own_container
 from backupd.errors import EngineError, OwnVolume
 from backupd.volume import Container, Mount, Volume
@@ -24,11 +24,13 @@ class Survey:
     """Every volume and every container of an engine at one time; backupd's own are left out.
 
     `own_volumes` are those that this process itself keeps its repository or state in: they are no one's data.
+    `held` are those that a container of backupd's holds.
     """
 
     volumes: tuple[Volume, ...]
     containers: tuple[Container, ...]
     own_volumes: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
 
     def volume(self, name: str) -> Volume:
         """The volume of exactly that name; `VolumeNotFound` names the nearest others."""
@@ -73,13 +75,15 @@ def survey(engine: Engine) -> Survey:
     with door("list volumes and containers"):
         volumes = [described(answer) for answer in engine.api.volumes()["Volumes"] or ()]
         answers = engine.api.containers(all=True)
-    containers = [_container(answer) for answer in answers if HELPER not in (answer.get("Labels") or {})]
+    held = [answer for answer in answers if _holds(answer)]
+    containers = [_container(answer) for answer in answers if not _holds(answer) and not _helps(answer)]
     if own is not None:
         containers = [container for container in containers if container.id != own.id]
     return Survey(
         volumes=tuple(sorted(volumes, key=lambda volume: volume.name)),
         containers=tuple(sorted(containers, key=lambda container: container.name)),
         own_volumes=own.volumes if own else frozenset(),
+        held=frozenset(answer["Labels"][HOLD] for answer in held),
     )
 
 
@@ -89,7 +93,7 @@ def writers(engine: Engine, volumes: Collection[str]) -> tuple[Container, ...]:
         return ()
     with door("list containers"):
         answers = engine.api.containers(all=True, filters={"volume": list(volumes)})
-    found = [_container(answer) for answer in answers if HELPER not in (answer.get("Labels") or {})]
+    found = [_container(answer) for answer in answers if not _helps(answer) and not _holds(answer)]
     return tuple(each for each in found if any(each.writes(volume) for volume in volumes))
 
 
@@ -147,11 +151,20 @@ def _closed_on(stop: threading.Event, stream: Any) -> Iterator[None]:
 def _event(answer: Mapping[str, Any]) -> VolumeEvent | None:
     actor = answer.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
-    if HELPER in attributes:
+    if HELPER in attributes or (HOLD in attributes and answer["Action"] == "create"):
         return None
     if answer.get("Type") == "volume":
         return VolumeEvent("volume", answer["Action"], actor.get("ID", ""))
     return VolumeEvent("container", answer["Action"], attributes.get("name", ""))
+
+
+def _helps(answer: Mapping[str, Any]) -> bool:
+    return HELPER in (answer.get("Labels") or {})
+
+
+def _holds(answer: Mapping[str, Any]) -> bool:
+    """Whether it is there for the sake of a volume only; one that has run is somebody's."""
+    return HOLD in (answer.get("Labels") or {}) and answer["State"] == "created"
 
 
 def _container(answer: Mapping[str, Any]) -> Container:

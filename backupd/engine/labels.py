@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 HELPER = "backupd.helper"
+HOLD = "backupd.hold"
+"""On a container that never runs: the volume for whose sake it is there."""
 INSTANCE = "backupd.instance"
 RUN = "backupd.run"
 PROCESS = "backupd.process"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from backupd.errors import BackupdError, Locked
+from backupd.errors import BackupdError, Interrupted, Locked
+
+_PATIENCE_SECONDS = 0.2
 
 
 @contextmanager
@@ -34,6 +37,17 @@ def volume_lock(state_dir: Path, volume: str) -> Iterator[None]:
         "wait for that run to end and try again",
     ):
         yield
+
+
+def await_volume(state_dir: Path, volume: str, cancel: threading.Event) -> None:
+    """Return once no run is at work on the volume, however long that takes; `Interrupted` if cancelled."""
+    while True:
+        try:
+            with volume_lock(state_dir, volume):
+                return
+        except Locked as error:
+            if cancel.wait(_PATIENCE_SECONDS):
+                raise Interrupted(f"told to stop while {error.message}") from error
 
 
 @contextmanager

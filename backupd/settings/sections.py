@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from backupd.engine.limits import Limits
+from backupd.protection import Guard
 from backupd.retention import Retention
 from backupd.settings.values import (
     Address,
@@ -96,6 +97,7 @@ class DefaultSettings(Section):
     retention: RetentionText = Retention.parse("last=3 daily=7 weekly=4 monthly=12")
     quiesce: Mode = "pause"
     exclude: Patterns = ()
+    guard: Guard = "snapshot"
 
 
 class RuleSettings(Section):
@@ -107,6 +109,7 @@ class RuleSettings(Section):
     retention: RetentionText | None = None
     quiesce: Mode | None = None
     exclude: Patterns | None = None
+    guard: Guard | None = None
     ping: Annotated[Address | None, Field(repr=False)] = None
     group: GroupName | None = None
     pre: Command | None = None

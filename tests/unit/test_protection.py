@@ -240,7 +240,7 @@ def test_labels_that_backupd_sets_itself_are_passed_over() -> None:
     assert decide(volume(**marks)).warnings == ()
 
 
-@pytest.mark.parametrize("key", ["guard", "drill"])
+@pytest.mark.parametrize("key", ["drill"])
 def test_label_of_a_later_version_is_warned_about(key: str) -> None:
     """What would only add safety does not stop the backup."""
     found = decide(volume(enable="true", **{key: "x"}))
@@ -315,3 +315,10 @@ def test_retention_term_given_twice_is_refused() -> None:
     """I3: two numbers for one term are a mistake."""
     with pytest.raises(ConfigError, match="daily is given twice"):
         Retention.parse("daily=1 daily=2")
+
+
+@pytest.mark.parametrize("value", ["snapshot", "hold", "off"])
+def test_guard_is_one_of_three(value: str) -> None:
+    """On the volume, as on a container or in a rule."""
+    assert policy(decide(volume(enable="true", guard=value))).guard == value
+    assert decide(volume(enable="true", guard="on")).errors
