@@ -44,6 +44,9 @@ lint: venv ## mend what can be mended by itself
 bench: venv second ## measure against other tools
 	@eval "$$($(E)/env)"; $(BIN)/python -m tests.bench $(ARGS)
 
+soak: venv images ## MINUTES=30 of random kills of daemon, helpers and engine under load; then all must be true
+	@eval "$$($(E)/env)"; $(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
 down: ## stop the engines that were started here
 	@$(E)/down
 
@@ -59,4 +62,4 @@ lock: venv ## write requirements/ anew from pyproject.toml
 	@$(BIN)/$(PIN) $(ARGS) deploy/demo/api/requirements.in -o deploy/demo/api/requirements.txt
 	@$(BIN)/$(PIN) $(ARGS) tests/s3/swift.in -o requirements/swift.txt
 
-.PHONY: help venv engine images second demo test check lint bench down clean lock
+.PHONY: help venv engine images second demo test check lint bench soak down clean lock

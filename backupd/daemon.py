@@ -17,6 +17,7 @@ from backupd.errors import BackupdError
 from backupd.guard.service import Service
 from backupd.jobs import jobs
 from backupd.observer import Observer, answering, observing
+from backupd.opening import zone
 from backupd.operations.context import Context
 from backupd.operations.lock import daemon_lock
 from backupd.operations.successes import newest
@@ -32,7 +33,7 @@ from backupd.turns import Turn, Turns
 from backupd.upkeep import Upkeep
 from backupd.watch import Watch
 from backupd.web.preflight import preflight_route
-from backupd.wiring import assembled, connected, limit, protections, watched, zone
+from backupd.wiring import assembled, connected, limit, protections, watched
 
 log = structlog.get_logger(__name__)
 
@@ -185,6 +186,7 @@ class _Service:
         self._turns.resize(self._settings.concurrency)
         if (zone(before), before.jitter) != (zone(self._settings), self._settings.jitter):
             self._scheduler.retime(zone(self._settings), self._settings.jitter)
+            self._observer.retime(zone(self._settings))
         self._upkeep.schedule(self._scheduler)
         self._watch.look_soon()
         log.info("settings reloaded", changed=change.changed)

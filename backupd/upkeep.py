@@ -13,6 +13,7 @@ import structlog
 from backupd.engine.discovery import survey
 from backupd.errors import BackupdError
 from backupd.observer import Observer
+from backupd.opening import opened
 from backupd.operations.context import Context
 from backupd.operations.prune import due, last_prune, prune
 from backupd.operations.unprotected import Reported, unprotected
@@ -21,9 +22,12 @@ from backupd.progress import silent
 from backupd.repository.verification.finding import Finding
 from backupd.scheduler import Scheduler
 from backupd.settings import Settings
-from backupd.wiring import opened, protections, put_right
+from backupd.wiring import protections, put_right
 
 log = structlog.get_logger(__name__)
+
+TOLD = 1000
+"""So many findings of a verification are told to people at most; all are in the log."""
 
 
 class Upkeep:
@@ -62,7 +66,8 @@ class Upkeep:
         if self._stop.is_set():
             return
         with _put_off("leftovers are"):
-            put_right(self._settings(), self._context.engine, self._context.journal, log.warning)
+            engine, journal = self._context.engine, self._context.journal
+            self._observer.stuck(put_right(self._settings(), engine, journal, log.warning))
 
     def _look(self) -> None:
         """See what is not protected; what is new of it is told."""
@@ -100,16 +105,22 @@ class Upkeep:
         if self._stop.is_set():
             return
         settings = self._settings()
+        damage: list[str] = []
+
+        def found(finding: Finding) -> None:
+            _tell(finding)
+            if len(damage) < TOLD:
+                damage.append(_line(finding))
+
         with _put_off("verify"), opened(settings, self._stop) as repository:
             verified = verify(
                 repository,
                 share=settings.verify.read_data,
-                found=_tell,
+                found=found,
                 progress=silent,
                 cancel=self._stop,
             )
-            if not verified.counts.findings:
-                self._observer.verified({place.volume for place in repository.places(self._context.host)})
+            self._observer.verified(verified.whole(self._context.host), damage)
 
 
 @contextmanager
@@ -118,6 +129,12 @@ def _put_off(what: str) -> Iterator[None]:
         yield
     except BackupdError as error:
         log.warning(f"{what} put off", error=error.message, hint=error.hint)
+
+
+def _line(finding: Finding) -> str:
+    """The finding as a line, without the names of files."""
+    whose = f"{finding.host}/{finding.volume} {finding.snapshot}: " if finding.snapshot else ""
+    return f"{whose}{finding.problem}"
 
 
 def _tell(finding: Finding) -> None:

@@ -7,13 +7,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, tzinfo
-from functools import cache
+from datetime import tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo
-
-import structlog
-from tzlocal import get_localzone
 
 from backupd.cron import Schedule, parse
 from backupd.engine.client import Engine
@@ -22,22 +17,15 @@ from backupd.engine.image import HelperImage, helper_image
 from backupd.engine.journal import Journal
 from backupd.engine.quiesce import recover
 from backupd.engine.reap import reap
-from backupd.errors import BackupdError, Interrupted, QuiesceFailed
+from backupd.errors import BackupdError, QuiesceFailed
 from backupd.group import groups
 from backupd.health import Watched
+from backupd.opening import opened, rate, zone
 from backupd.operations.context import Context
 from backupd.operations.unfinished import finish, notes
 from backupd.protection import Protection, resolve
-from backupd.rate import Rate
-from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.storage.base import Storage
-from backupd.storage.location import open_storage
-from backupd.storage.paced import PacedStorage
-from backupd.storage.retry import Retry
 from backupd.volume import Volume
-
-log = structlog.get_logger(__name__)
 
 Say = Callable[[str], None]
 
@@ -53,29 +41,7 @@ def connected(settings: Settings) -> Iterator[Engine]:
 def limit(settings: Settings, engine: Engine) -> None:
     """Let helpers take no more than the settings say."""
     engine.limits = settings.helper.limits
-    engine.reading = _rate("read", settings.limits.read) if settings.limits.read else None
-
-
-@contextmanager
-def opened(settings: Settings, cancel: threading.Event | None = None) -> Iterator[Repository]:
-    """The repository of the settings, for as long as the context; `RepositoryMissing` where there is none.
-
-    Once `cancel` is set nobody waits for a storage that does not answer.
-    """
-    with (
-        closing(
-            open_storage(settings.storage, settings.s3.options, cancel=cancel, on_retry=_tell_retry)
-        ) as storage,
-        closing(
-            Repository.open(
-                _paced(storage, settings.limits.upload, cancel),
-                settings.keys,
-                caches=settings.state_dir / "cache",
-                note=log.debug,
-            )
-        ) as repository,
-    ):
-        yield repository
+    engine.reading = rate("read", settings.limits.read) if settings.limits.read else None
 
 
 @contextmanager
@@ -142,16 +108,11 @@ def watched(settings: Settings, found: Sequence[Protection]) -> list[Watched]:
     return good + [Watched(each.volume.name, None, each.errors) for each in found if each.errors]
 
 
-def last_success(repository: Repository, host: str, volume: str) -> datetime | None:
-    """When the newest snapshot of a host's volume was begun; None where there is none."""
-    newest = repository.latest(host, volume)
-    return newest.started if newest else None
-
-
-def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> None:
+def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) -> QuiesceFailed | None:
     """Undo what runs that were killed have left behind, and nothing of what still goes on.
 
     Restores are finished before anybody is woken: nobody may use a volume whose content is being exchanged.
+    Returns, and says, what keeps a container from waking.
     """
     for name in reap(engine, instance_name(settings), journal):
         say(f"helper {name} of a run that was killed is removed")
@@ -162,11 +123,8 @@ def put_right(settings: Settings, engine: Engine, journal: Journal, say: Say) ->
     except QuiesceFailed as error:
         # One container that does not wake must not keep every volume from being saved.
         say(f"{error.message}; {error.hint}")
-
-
-def zone(settings: Settings) -> tzinfo:
-    """The time zone of schedules."""
-    return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
+        return error
+    return None
 
 
 def schedule(settings: Settings, seed: str, expression: str) -> Schedule:
@@ -187,29 +145,6 @@ def _image(settings: Settings, engine: Engine, instance: str, say: Say) -> Helpe
 def forget_in(settings: Settings) -> tzinfo | None:
     """The time zone in which a backup applies its volume's retention; None where it does not."""
     return zone(settings) if settings.forget.after_backup else None
-
-
-def _paced(storage: Storage, upload: int | None, cancel: threading.Event | None) -> Storage:
-    def check() -> None:
-        if cancel is not None and cancel.is_set():
-            raise Interrupted("an upload was cancelled")
-
-    return PacedStorage(storage, _rate("upload", upload), check) if upload else storage
-
-
-@cache
-def _rate(purpose: str, bytes_per_second: int) -> Rate:
-    """The one rate that all runs of this process share."""
-    return Rate(bytes_per_second)
-
-
-def _tell_retry(retry: Retry) -> None:
-    log.info(
-        "storage is tried again",
-        attempt=retry.attempt,
-        seconds=round(retry.wait_seconds, 3),
-        error=retry.error.message,
-    )
 
 
 def instance_name(settings: Settings) -> str:

@@ -13,9 +13,9 @@ from typing import BinaryIO
 from backupd.cli.output import speak
 from backupd.cli.progress import cancellable, shown
 from backupd.errors import BackupdError, UsageError
+from backupd.opening import opened
 from backupd.operations.export import export
 from backupd.settings import Settings
-from backupd.wiring import opened
 
 
 def run(arguments: Namespace, settings: Settings) -> int:

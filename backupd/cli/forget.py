@@ -15,13 +15,14 @@ import structlog
 from backupd.cli.output import confirm, print_json, say, speak
 from backupd.engine.discovery import survey
 from backupd.errors import BackupdError, Interrupted, PartFailed, UsageError
+from backupd.opening import opened, zone
 from backupd.operations.forget import ForgetPlan, accept_collapse, execute, plan, plan_one
 from backupd.operations.lock import volume_lock
 from backupd.protection import Protection
 from backupd.repository import Repository
 from backupd.retention import Retention
 from backupd.settings import Settings
-from backupd.wiring import connected, opened, protections, zone
+from backupd.wiring import connected, protections
 
 log = structlog.get_logger(__name__)
 

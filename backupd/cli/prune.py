@@ -11,13 +11,13 @@ from typing import Any
 from backupd.cli.output import confirm, print_json, say, speak
 from backupd.cli.progress import cancellable, shown
 from backupd.cli.words import size, when
+from backupd.opening import opened
 from backupd.operations.prune import Pruned, prune
 from backupd.progress import Progress
 from backupd.repository import Repository
 from backupd.repository.gc.collection import Pending
 from backupd.repository.gc.prune import Plan, plan
 from backupd.settings import Settings
-from backupd.wiring import opened
 
 
 def run(arguments: Namespace, settings: Settings) -> int:

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from backupd.cli.output import speak
+from backupd.opening import opened
 from backupd.operations.show import show
 from backupd.repository.stream.index import IndexEntry
 from backupd.settings import Settings
-from backupd.wiring import opened
 
 _KINDS = {
     "file": stat.S_IFREG,

@@ -9,10 +9,10 @@ from typing import Any
 from backupd.cli.output import print_json, print_table, say, speak
 from backupd.cli.words import relative, size
 from backupd.errors import BackupdError, PartFailed
+from backupd.opening import opened
 from backupd.operations.collapse import hint
 from backupd.repository.history import Entry
 from backupd.settings import Settings
-from backupd.wiring import opened
 
 
 def run(arguments: Namespace, settings: Settings) -> int:

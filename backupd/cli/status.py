@@ -12,10 +12,10 @@ from typing import Any
 from backupd.cli.output import print_json, print_table
 from backupd.cli.words import size, when
 from backupd.errors import DaemonUnreachable
+from backupd.opening import zone
 from backupd.settings import Settings
 from backupd.status import Last, Status
 from backupd.unixhttp import SOCKET, ask
-from backupd.wiring import zone
 
 
 def run(arguments: Namespace, settings: Settings) -> int:

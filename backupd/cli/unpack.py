@@ -12,12 +12,12 @@ import structlog
 from backupd.cli.output import print_json, say
 from backupd.cli.progress import cancellable, shown
 from backupd.cli.words import size
+from backupd.opening import opened
 from backupd.operations.parts import select
 from backupd.operations.unpack import unpack
 from backupd.repository import Repository
 from backupd.settings import Settings
 from backupd.snapshot import Manifest
-from backupd.wiring import opened
 
 log = structlog.get_logger(__name__)
 

@@ -8,6 +8,7 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from backupd.cli.output import say, speak
@@ -15,10 +16,11 @@ from backupd.cli.progress import cancellable, shown
 from backupd.cli.show import printable
 from backupd.cli.words import size
 from backupd.errors import IntegrityError
+from backupd.ledger import Ledger
+from backupd.opening import opened
 from backupd.operations.verify import Verified, verify
 from backupd.repository.verification.finding import Finding
 from backupd.settings import Settings
-from backupd.wiring import opened
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -42,6 +44,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
         )
         lasts = repository.cache.lasts
     report.end(verified)
+    Ledger(settings.state_dir).verified(verified.whole(settings.host), datetime.now(UTC))
     if 0 < arguments.read_data < 1 and not lasts:
         say("backupd: the state directory cannot be used: what was read is not remembered for the next time")
     _raise_findings(verified)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from backupd import cron
 from backupd.cli.output import print_json, print_lines, print_table, say, speak, terminal_columns
 from backupd.cli.words import relative, size
 from backupd.databases import Database
@@ -21,11 +19,12 @@ from backupd.engine.discovery import Survey, survey
 from backupd.errors import BackupdError
 from backupd.gaps import Gap
 from backupd.group import Group, groups
+from backupd.opening import opened, zone
+from backupd.operations.successes import newest
 from backupd.operations.unprotected import unprotected
 from backupd.protection import Policy, Protection
-from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.wiring import connected, last_success, opened, protections, zone
+from backupd.wiring import connected, protections, schedule
 
 _LOOKS = 8
 """So many volumes are looked at at once."""
@@ -66,11 +65,17 @@ def run(arguments: Namespace, settings: Settings) -> int:
             databases = list(pool.map(partial(_database, engine, seen), found))
     now = datetime.now(zone(settings))
     grouped = {name: group for group in groups(found) for name in group.volumes}
-    with _repository(settings) as repository:
-        lines = [
-            _line(protection, database, grouped.get(protection.volume.name), repository, settings.host, now)
-            for protection, database in zip(found, databases, strict=True)
-        ]
+    last = _last(settings)
+    lines = [
+        _Line(
+            protection,
+            database,
+            group := grouped.get(protection.volume.name),
+            last.get(protection.volume.name),
+            schedule(settings, group.seed, group.schedule).next(now) if group else None,
+        )
+        for protection, database in zip(found, databases, strict=True)
+    ]
     if arguments.json:
         print_json([_as_json(line) for line in lines])
         return 0
@@ -111,29 +116,14 @@ def _content(gap: Gap) -> str:
     return f"  {'' if gap.content.whole else 'more than '}{size(gap.content.size_bytes)}"
 
 
-@contextmanager
-def _repository(settings: Settings) -> Iterator[Repository | None]:
-    """The repository; without one the list is still worth printing."""
-    with ExitStack() as stack:
-        try:
-            repository = stack.enter_context(opened(settings))
-        except BackupdError as error:
-            say(f"backupd: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
-            repository = None
-        yield repository
-
-
-def _line(
-    protection: Protection,
-    database: Database | None,
-    group: Group | None,
-    repository: Repository | None,
-    host: str,
-    now: datetime,
-) -> _Line:
-    last = last_success(repository, host, protection.volume.name) if repository else None
-    coming = cron.parse(group.schedule, seed=group.seed).next(now) if group else None
-    return _Line(protection, database, group, last, coming)
+def _last(settings: Settings) -> Mapping[str, datetime]:
+    """When each newest snapshot was begun; without a repository the list is still worth printing."""
+    try:
+        with opened(settings) as repository:
+            return {name: found.started for name, found in newest(repository, settings.host).items()}
+    except BackupdError as error:
+        say(f"backupd: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        return {}
 
 
 def _cells(line: _Line, now: datetime) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from backupd.doctor.finding import Finding, bad, examined
 from backupd.engine.client import Engine
 from backupd.engine.discovery import survey
 from backupd.errors import EngineError
+from backupd.opening import opened
 from backupd.settings import Settings
-from backupd.wiring import connected, found_image, opened, protections
+from backupd.wiring import connected, found_image, protections
 
 __all__ = ["Finding", "examine"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from backupd.doctor.finding import Finding, bad, good
+from backupd.opening import zone
 from backupd.settings import Settings
-from backupd.wiring import zone
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

@@ -115,16 +115,16 @@ def succeeded(run: Run) -> str:
 
 
 def unprotected(host: str, gaps: Sequence[tuple[str, str]], now: datetime) -> Notice:
-    """Volumes that are not backed up as somebody may think they are: each its name and why."""
+    """Volumes that are not backed up as somebody may think: each its name and why."""
     listed = "\n".join(f"- {text}" if text.startswith(name) else f"- {name}: {text}" for name, text in gaps)
     count = len(gaps)
     return Notice(
         "gaps",
         host,
         now,
-        f"{count} {'volume is' if count == 1 else 'volumes are'} not protected",
+        f"{count} {'volume needs' if count == 1 else 'volumes need'} a decision",
         f"Found now, and told once:\n{listed}",
-        hint="`backupd volumes --unprotected` shows what to write where; backupd.enable=false settles it",
+        hint="`backupd volumes --unprotected` shows what to write where; backupd.enable=false settles it too",
     )
 
 

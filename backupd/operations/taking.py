@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from backupd import __version__
@@ -118,17 +118,20 @@ class _Taking:
         ) as output:
             part.ready(Subject(self.volume, self._wish.treat))
             with shared.slots:
+                phase = "reading"
 
                 def end() -> None:
+                    nonlocal phase
                     output.finish()
                     shared.check()
                     part.done()
+                    phase = "storing"
 
                 content = writer.store(
                     output,
                     concealed=self._concealed,
                     at_end=end,
-                    progress=self._wish.progress,
+                    progress=lambda tally: self._wish.progress(replace(tally, phase=phase)),
                     cancel=shared.cancel,
                     readers=shared.readers,
                 )

@@ -29,6 +29,11 @@ class Verified:
     counts: Counts
     marked: int
     unmarked: BackupdError | None
+    sound: frozenset[tuple[str, str]] = frozenset()
+
+    def whole(self, host: str) -> list[str]:
+        """The volumes of a host of which snapshots were looked at, and none has a finding."""
+        return sorted(volume for owner, volume in self.sound if owner == host)
 
 
 def verify(
@@ -53,7 +58,13 @@ def verify(
     places = _places(repository, host, volumes)
     damage, trouble = _damage(repository.storage)
     with Inventory() as inventory:
-        check = Check(repository, inventory, found=found, progress=progress, cancel=cancel)
+        unsound: set[tuple[str | None, str | None]] = set()
+
+        def note(finding: Finding) -> None:
+            unsound.add((finding.host, finding.volume))
+            found(finding)
+
+        check = Check(repository, inventory, found=note, progress=progress, cancel=cancel)
         if trouble is not None:
             check.tell([Finding(None, None, None, None, trouble.message)])
         counts = check.run(places, damage, share)
@@ -63,7 +74,8 @@ def verify(
                 marked = damage.mark(repository.storage, inventory.damaged())
             except StorageError as error:  # who may only read can still look
                 trouble = error
-    verified = Verified(counts, marked, trouble)
+    sound = frozenset((place.host, place.volume) for place in places) - unsound
+    verified = Verified(counts, marked, trouble, sound)
     _tell(verified, time.monotonic() - begun)
     return verified
 

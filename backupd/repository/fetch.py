@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from backupd.errors import Interrupted, ObjectDamaged, StorageError
 from backupd.repository.chunks import ChunkStore
-from backupd.repository.slices import PACK_BYTES, PACK_LIMIT_BYTES, Slice
+from backupd.repository.slices import PACK_LIMIT_BYTES, Slice
 from backupd.storage.base import CORES, Storage
 
 GAP_BYTES = 128 * 1024
@@ -41,12 +41,12 @@ class Span:
         return self.end - self.offset
 
     def takes(self, wanted: Slice) -> bool:
-        """Add a slice, if it lies in these bytes or follows on them and the whole does not grow too large."""
+        """Add a slice, if it lies in these bytes or follows on them and no pack is smaller than all that."""
         end = max(self.end, wanted.end)
         fits = (
             wanted.pack == self.pack
             and self.offset <= wanted.offset <= self.end + GAP_BYTES
-            and end - self.offset <= PACK_BYTES
+            and end - self.offset <= PACK_LIMIT_BYTES
         )
         if fits:
             self.end = end

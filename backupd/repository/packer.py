@@ -28,11 +28,11 @@ class Packer:
     """
 
     def __init__(self, storage: Storage, known: Known, owner: str, *, puts: int = PUTS) -> None:
-        """`owner` is the snapshot's `<host>/<volume>/<snapshot>`."""
+        """`owner` is the snapshot's `<host>/<volume>/<snapshot>`; so many `puts` at once, at least one."""
         self._storage = storage
         self._known = known
         self._owner = owner
-        self._puts = min(puts, storage.concurrency)
+        self._puts = max(1, min(puts, storage.concurrency))
         self._pool = ThreadPoolExecutor(self._puts, thread_name_prefix="packs")
         self._pending: deque[Future[None]] = deque()
         self._key = new_pack(owner)

@@ -111,6 +111,10 @@ def test_a_daemon_whose_volumes_are_saved_is_healthy(program: Program, make_volu
         assert f'\nbackupd_volume_consistency{{volume="{volume}",consistency="clean-stop"}} 1\n' in page
         record = json.loads(ask(path, "GET", "/status")[1])["records"][volume]
         daemon.wait_for("backup finished", snapshot=record["success"]["snapshot"])
+        assert f'\nbackupd_volume_last_verified_timestamp_seconds{{volume="{volume}"}} ' not in page
+        program.run("verify")
+        page = ask(path, "GET", "/metrics")[1].decode()
+        assert f'\nbackupd_volume_last_verified_timestamp_seconds{{volume="{volume}"}} ' in page
     code, answer = health(program)
     assert (code, answer["problems"][0]["kind"]) == (1, "daemon")
 
@@ -144,6 +148,25 @@ def test_a_misconfigured_volume_is_red_and_named(program: Program, make_volume: 
         code, answer = health(program)
         assert code == 1
         assert "31 2 30 2 *" in answer["problems"][0]["text"]
+
+
+def test_a_volume_that_nobody_protects_is_told_once(
+    program: Program, listener: Listener, make_volume: MakeVolume
+) -> None:
+    """Forgetting a new volume is what people fear; a daemon that starts again does not repeat itself."""
+    volume = make_volume(program.name)
+    program.add_settings(f'[notify]\nwebhook = "{listener.url}/hook"\n')
+    path = program.directory / "state" / SOCKET
+    for _ in range(2):
+        with running(program):
+            until(
+                lambda: (
+                    b'\nbackupd_unprotected_volumes{kind="unlabelled"} 1\n' in ask(path, "GET", "/metrics")[1]
+                )
+            )
+    told = [json.loads(request.body) for request in listener.wait_for(1)]
+    assert [notice["kind"] for notice in told] == ["gaps"]
+    assert volume in told[0]["text"]
 
 
 def test_runs_that_fail_are_told_once_and_recovery_is_told(

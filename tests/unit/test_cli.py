@@ -330,6 +330,15 @@ def test_verify_works_where_the_state_directory_does_not(
     assert told.err == ""
 
 
+def test_commands_that_ask_nothing_of_the_engine_do_not_load_docker() -> None:
+    """It takes as long to load as all else together."""
+    verbs = ("export", "prune", "show", "snapshots", "status", "verify")
+    code = (
+        f"import sys, {', '.join(f'backupd.cli.{verb}' for verb in verbs)}; sys.exit('docker' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("text", ["0%", "101%", "5", "-1%", "volume", "%"])
 def test_a_share_that_makes_no_sense_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With how to write one."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import settings
@@ -49,6 +50,11 @@ COLLECTING = ["list gc/", "list sessions/", "list snapshots/", "list packs/", "l
 CONDEMNING = ["put gc/", "flush", "list sessions/", "delete gc/", "delete sessions/", "delete slices/"]
 END = "the end"
 GRACE = timedelta(hours=1)
+HOSTS = st.sampled_from(["one", "two"])
+COLLECTORS = st.sampled_from(["collector one", "collector two"])
+GRACES = st.sampled_from([timedelta(), GRACE])
+PRUNES = st.sampled_from([[], [GRACE], [timedelta()], [timedelta(), timedelta()]])
+CHOSEN = st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=4)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -64,7 +70,7 @@ class Collection(RuleBasedStateMachine):
         self.succeeded: set[str] = set()
         self.forgotten: set[str] = set()
         self.numbers = count()
-        self.patches = [
+        self.patches: list[Any] = [
             # one thread at a time, and no chance, so that an order of calls can be had again
             patch.object(marks, "_AHEAD", 1),
             patch.object(prune, "_AT_ONCE", 1),
@@ -93,11 +99,7 @@ class Collection(RuleBasedStateMachine):
     def _digits(self) -> str:
         return hashlib.sha256(f"name {next(self.numbers)}".encode()).hexdigest()[:16]
 
-    @rule(
-        host=st.sampled_from(["one", "two"]),
-        contents=st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=4),
-        point=st.sampled_from([*WRITING, *COMMITTING, END]),
-    )
+    @rule(host=HOSTS, contents=CHOSEN, point=st.sampled_from([*WRITING, *COMMITTING, END]))
     def begin_to_write(self, host: str, contents: list[bytes], point: str) -> None:
         """A backup; its host remembers what slice lists said, however long ago."""
         if host in self.actors:
@@ -111,24 +113,97 @@ class Collection(RuleBasedStateMachine):
 
         self._start(host, program, point)
 
-    @rule(
-        name=st.sampled_from(["collector one", "collector two"]),
-        grace=st.sampled_from([timedelta(), GRACE]),
-        point=st.sampled_from([*COLLECTING, *CONDEMNING, END]),
-    )
+    @rule(name=COLLECTORS, grace=GRACES, point=st.sampled_from([*COLLECTING, *CONDEMNING, END]))
     def begin_to_collect(self, name: str, grace: timedelta, point: str) -> None:
         """A prune."""
         if name not in self.actors:
             self._start(name, lambda view: collect(view, grace), point)
 
+    @rule(
+        host=HOSTS,
+        contents=CHOSEN,
+        first=st.sampled_from(WRITING),
+        second=st.sampled_from(["put snapshots/", "put snapshots/", "exists sessions/", "list gc/"]),
+        before=PRUNES,
+        between=PRUNES,
+        late=st.sampled_from(["delete packs/", "list packs/", END, END]),
+        silent=st.booleans(),
+    )
+    def prunes_pass_while_one_writes(
+        self,
+        host: str,
+        contents: list[bytes],
+        first: str,
+        second: str,
+        before: list[timedelta],
+        between: list[timedelta],
+        late: str,
+        silent: bool,
+    ) -> None:
+        """A backup that stops twice, with prunes meanwhile, the last of which may stop, too.
+
+        All was garbage at first.
+        """
+        if host not in self.actors:
+            self._forget_all()
+            self._pass(before, silent=False)
+            self.begin_to_write(host, contents, first)
+            self._pass(between, silent=silent)
+            self._run(host, second)
+            self.now += SILENT if silent else GRACE
+            self.begin_to_collect("collector one", timedelta(), late)
+            self._run(host, END)
+            self._run("collector one", END)
+
+    @rule(
+        name=COLLECTORS,
+        grace=GRACES,
+        host=HOSTS,
+        contents=CHOSEN,
+        first=st.sampled_from([*COLLECTING, *CONDEMNING]),
+        stop=st.sampled_from([*WRITING, *COMMITTING, END]),
+        second=st.sampled_from([*COLLECTING, *CONDEMNING, END]),
+    )
+    def one_writes_while_a_prune_goes_on(
+        self,
+        name: str,
+        grace: timedelta,
+        host: str,
+        contents: list[bytes],
+        first: str,
+        stop: str,
+        second: str,
+    ) -> None:
+        """A prune that stops twice, with a backup that begins, and ends, between."""
+        if name not in self.actors:
+            self._forget_all()
+            self.begin_to_collect(name, grace, first)
+            self.begin_to_write(host, contents, stop)
+            self._run(name, second)
+            self._run(host, END)
+            self._run(name, END)
+
+    def _forget_all(self) -> None:
+        for manifest in self.repository.snapshots():
+            self._forget(manifest, wholly=True)
+
+    def _run(self, name: str, point: str) -> None:
+        if actor := self.actors.get(name):
+            actor.run_to(point)
+            self._bury(actor)
+
+    def _pass(self, graces: list[timedelta], *, silent: bool) -> None:
+        for grace in graces:
+            self.now += SILENT if silent else GRACE
+            collect(self.storage, grace)
+
     @precondition(lambda self: self.actors)
     @rule(data=st.data())
     def go_on(self, data: st.DataObject) -> None:
         """Somebody goes on, to such a call or to the end."""
-        actor = self.actors[data.draw(st.sampled_from(sorted(self.actors)))]
-        points = COMMITTING if actor.name in self.caches else [*COLLECTING, *CONDEMNING]
-        actor.run_to(data.draw(st.sampled_from([END, *points])))
-        self._bury(actor)
+        name = data.draw(st.sampled_from(sorted(self.actors)))
+        points = COMMITTING if name in self.caches else [*COLLECTING, *CONDEMNING]
+        self._run(name, data.draw(st.sampled_from([END, *points])))
 
     @precondition(lambda self: self.actors)
     @rule(data=st.data(), calls=st.integers(1, 5))
@@ -176,12 +251,6 @@ class Collection(RuleBasedStateMachine):
     def the_storages_clock_jumps(self, by: timedelta) -> None:
         """Sessions fall silent, grace periods end, or have not begun."""
         self.now += by
-
-    @rule(silent=st.booleans(), grace=st.sampled_from([timedelta(), GRACE]))
-    def a_prune_passes(self, silent: bool, grace: timedelta) -> None:
-        """One that nobody interrupts, when everybody has been silent for a day, or not."""
-        self.now += SILENT if silent else timedelta()
-        collect(self.storage, grace)
 
     @precondition(lambda self: not self.actors)
     @rule()
@@ -308,4 +377,4 @@ MANIFEST = Manifest(
 )
 
 TestCollection = Collection.TestCase
-TestCollection.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestCollection.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)

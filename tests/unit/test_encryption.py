@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
 import re
+import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from backupd.errors import (
@@ -27,6 +30,7 @@ from backupd.errors import (
 from backupd.operations.verify import verify
 from backupd.progress import silent
 from backupd.repository import Keys, Repository
+from backupd.repository.encryption import age
 from backupd.repository.gc.prune import execute, plan
 from backupd.repository.history import forget
 from backupd.repository.verification.finding import Finding
@@ -289,6 +293,26 @@ def test_a_passphrase_opens_what_was_made_with_it(tmp_path: Path, id_key_file: P
     with pytest.raises(WrongKey, match=re.escape(str(passphrase))) as caught:
         Repository.open(storage, Keys(passphrase_file=passphrase))
     assert "staple" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_passphrase_opens_on_a_machine_that_is_busy_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What age takes for a slow machine is asked again; a file that is made to keep it busy stays shut."""
+    wrapped = age.wrap("secret", "pass")
+    ask, answers = pyrage.passphrase.decrypt, [pyrage.DecryptError("Excessive work parameter")] * 3
+
+    def busy(sealed: bytes, passphrase: str) -> bytes:
+        if answers:
+            raise answers.pop()
+        return bytes(ask(sealed, passphrase))
+
+    monkeypatch.setattr("pyrage.passphrase.decrypt", busy)
+    assert age.unwrap(wrapped, "pass") == "secret"
+    monkeypatch.undo()
+    body = base64.b64decode("".join(wrapped.splitlines()[1:-1]))
+    slow = base64.b64encode(re.sub(rb"(-> scrypt \S+) \d+\n", rb"\1 40\n", body)).decode()
+    armor = "\n".join([wrapped.splitlines()[0], *textwrap.wrap(slow, 64), wrapped.splitlines()[-1], ""])
+    with pytest.raises(age.Undecryptable, match="excessive work"):
+        age.unwrap(armor, "pass")
 
 
 def test_a_passphrase_stands_beside_recipients(tmp_path: Path, pair: KeyPair, id_key_file: Path) -> None:

@@ -266,7 +266,7 @@ def test_an_address_is_in_no_representation() -> None:
 def test_volumes_that_nobody_protects_come_in_one_message() -> None:
     """A machine may have forty of them."""
     told = unprotected("db1", [("a", "nobody asked for it"), ("b", "b is written to by nobody")], NOON)
-    assert "2 volumes are not protected" in told.title
+    assert "2 volumes need a decision" in told.title
     assert "- a: nobody asked for it\n- b is written to by nobody" in told.body
 
 

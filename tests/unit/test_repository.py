@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import io
 import re
 import threading
-from typing import BinaryIO
 
 import pytest
 import zstandard
@@ -136,42 +134,6 @@ def test_part_of_the_stream_is_read_from_its_chunks_alone() -> None:
     part = b"".join(repository.reader(manifest).stream(threading.Event(), entry.first, entry.last))
     assert TREE["./c/d"] in part
     assert len([call for call in storage.calls[before:] if call.startswith("get")]) == 1
-
-
-def test_one_small_file_of_a_large_snapshot_takes_few_bytes() -> None:
-    """What is fetched for it are the sidecars and the slices that hold it, by the index's chunk range."""
-    storage = Counted()
-    repository = Repository.init(storage)
-    tree = {f"./f/{number:05}": noise(4_000, seed=number) for number in range(5_000)}
-    manifest = save(repository, tar_of({**tree, "./z": noise(30_000_000)}))
-    assert manifest.bytes.stored > 40_000_000
-    reader = Repository.open(storage).reader(manifest)
-    storage.read_bytes = 0
-    entry = next(entry for entry in reader.members() if entry.path == b"./f/02500")
-    part = b"".join(reader.stream(threading.Event(), entry.first, entry.last))
-    assert tree["./f/02500"] in part
-    assert storage.read_bytes < 1_000_000
-
-
-class Counted(MemoryStorage):
-    """Counts the bytes that are read of it."""
-
-    read_bytes = 0
-
-    def get(self, key: str, *, limit_bytes: int) -> bytes:
-        data = super().get(key, limit_bytes=limit_bytes)
-        self.read_bytes += len(data)
-        return data
-
-    def get_range(self, key: str, offset: int, length: int) -> bytes:
-        self.read_bytes += length
-        return super().get_range(key, offset, length)
-
-    def open(self, key: str) -> BinaryIO:
-        file = super().open(key)
-        self.read_bytes += file.seek(0, io.SEEK_END)
-        file.seek(0)
-        return file
 
 
 def test_a_stream_without_its_end_leaves_no_snapshot(repository: Repository) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import shutil
 import socket
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,8 +15,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from backupd.pulse import Pulse
+from backupd.errors import UsageError
+from backupd.pulse import BEAT_SECONDS, Pulse
 from backupd.systemd import Supervisor
+
+UNIT = Path(__file__).parents[2] / "deploy/systemd/backupd.service"
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -104,3 +110,28 @@ def test_clock_that_is_set_is_noticed_once(set_by: float, noticed: int) -> None:
         wall, steady = wall + 10 + step, steady + 10
         pulse.beat()
     assert len(moved) == noticed
+
+
+def test_unit_supervises_what_the_daemon_tells(tmp_path: Path) -> None:
+    """Notify, reload by SIGHUP, a watchdog that is slower than the beat, time to let containers go."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(UNIT)
+    service = unit["Service"]
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
+    assert service["ExecStart"].split()[1:] == ["run"]
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert BEAT_SECONDS * 3 < 60 <= int(service["WatchdogSec"].removesuffix("min")) * 60
+    assert int(service["TimeoutStopSec"].removesuffix("min")) >= 1
+    assert service["RestartPreventExitStatus"] == str(UsageError.exit_code)
+    assert service["ProtectSystem"] == "strict"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd-analyze here")
+def test_unit_is_understood_by_systemd(tmp_path: Path) -> None:
+    """No key is misspelt, no value is wrong."""
+    text = UNIT.read_text().replace("/usr/local/bin/backupd", "/bin/true")
+    path = tmp_path / "backupd-test.service"
+    path.write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "backupd-test.service:" in line] == []

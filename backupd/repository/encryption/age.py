@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 64 * 1024
 _TAG_BYTES, _NONCE_BYTES = 16, 16
 _STANZAS = (b"\n-> X25519 ", b"\n-> ssh-ed25519 ", b"\n-> ssh-rsa ")
+_GUESSES = 50
+"""age guesses in 3 ms how slow scrypt will be; on a busy machine it then refuses what it has made itself."""
+
 _KEYGEN_HINT = "it must be what `age-keygen` prints, age1…, or a public key of ssh: ssh-ed25519 …, ssh-rsa …"
 
 
@@ -206,11 +209,15 @@ def unwrap(sealed: str, passphrase: str) -> str:
     """What `wrap` has wrapped; `Undecryptable` with another passphrase."""
     import pyrage
 
-    try:
-        content: bytes = pyrage.passphrase.decrypt(sealed.encode(), passphrase)
-    except pyrage.DecryptError as error:
-        raise _undecryptable(error) from None
-    return content.decode("utf-8", "replace")
+    for _ in range(_GUESSES):
+        try:
+            content: bytes = pyrage.passphrase.decrypt(sealed.encode(), passphrase)
+            return content.decode("utf-8", "replace")
+        except pyrage.DecryptError as error:
+            refusal = error
+            if "Excessive work" not in str(error):
+                break
+    raise _undecryptable(refusal) from None
 
 
 def has_form(sealed: Buffer, *, content_bytes: int, recipients: int) -> bool:

@@ -1,0 +1,1 @@
+"""Half an hour of random kills, and what must be true afterwards."""
