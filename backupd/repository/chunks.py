@@ -11,7 +11,10 @@ from backupd.repository.cache import Cache
 from backupd.repository.lists import learn
 from backupd.repository.slices import Slice
 from backupd.repository.stream.codec import Codec
-from backupd.storage.base import Buffer, Storage
+from backupd.storage.base import CORES, Buffer, Storage
+
+_COMPUTING = threading.BoundedSemaphore(CORES)
+"""However many streams are read at once: who computes holds copies of a chunk, and more gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,10 @@ class ChunkStore:
 
     def prepare(self, data: Buffer, find: Callable[[str], Slice | None]) -> Prepared:
         """What it takes to store this content: its frame, unless `find` knows where it lies."""
-        chunk = self._codec.identify(data)
-        known = find(chunk)
-        return Prepared(chunk, len(data), known, None if known else self._codec.encode(data))
+        with _COMPUTING:
+            chunk = self._codec.identify(data)
+            known = find(chunk)
+            return Prepared(chunk, len(data), known, None if known else self._codec.encode(data))
 
     def load(self, wanted: Slice) -> bytes:
         """The content of a chunk, from this slice or from another one of the same chunk.

@@ -27,12 +27,13 @@ class Packer:
     A chunk is known to others only when its pack is durable: the slice list comes after it.
     """
 
-    def __init__(self, storage: Storage, known: Known, owner: str, *, puts: int = PUTS) -> None:
-        """`owner` is the snapshot's `<host>/<volume>/<snapshot>`; so many `puts` at once, at least one."""
+    def __init__(self, storage: Storage, known: Known, owner: str, *, readers: int = 1) -> None:
+        """`owner` is the snapshot's `<host>/<volume>/<snapshot>`; it shares memory with so many `readers`."""
         self._storage = storage
         self._known = known
         self._owner = owner
-        self._puts = max(1, min(puts, storage.concurrency))
+        self._puts = max(1, min(PUTS // readers, storage.concurrency))
+        self._pack_bytes = PACK_BYTES if readers == 1 else PACK_BYTES // 2
         self._pool = ThreadPoolExecutor(self._puts, thread_name_prefix="packs")
         self._pending: deque[Future[None]] = deque()
         self._key = new_pack(owner)
@@ -60,7 +61,7 @@ class Packer:
         self._known.add_own(new)
         self._data += chunk.frame
         self._slices += 1
-        if len(self._data) >= PACK_BYTES or self._slices >= LIMIT_SLICES:
+        if len(self._data) >= self._pack_bytes or self._slices >= LIMIT_SLICES:
             self._close_pack()
         if self._packs >= LIST_PACKS or self._slices >= LIMIT_SLICES:
             self._put_list()
@@ -76,11 +77,11 @@ class Packer:
     def _close_pack(self) -> None:
         while len(self._pending) >= self._puts:
             self._pending.popleft().result()
-        self._pending.append(self._pool.submit(self._put, self._key, bytes(self._data)))
+        self._pending.append(self._pool.submit(self._put, self._key, self._data))
         self._packs += 1
         self._key, self._data = new_pack(self._owner), bytearray()
 
-    def _put(self, key: str, data: bytes) -> None:
+    def _put(self, key: str, data: bytearray) -> None:
         if not self._storage.put(key, data):
             raise RepositoryError(f"{key} exists already", hint="run the backup again")
 

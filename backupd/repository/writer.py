@@ -18,7 +18,7 @@ from backupd.repository.encryption.encryption import Encryption
 from backupd.repository.gc.absent import LOST, Absent
 from backupd.repository.gc.sessions import OwnSession, end, fenced, put_own
 from backupd.repository.known import Known
-from backupd.repository.packer import PUTS, Packer
+from backupd.repository.packer import Packer
 from backupd.repository.reader import SnapshotReader
 from backupd.repository.sidecar import SidecarWriter
 from backupd.repository.stream import index
@@ -105,7 +105,7 @@ class SnapshotWriter:
             tally = _Tally(progress, members)
             prepare = partial(self._chunks.prepare, find=known.find)
             pipeline = Pipeline(prepare, Cutter(tally.listed), readers=readers)
-            with Packer(self._storage, known, self._session.name, puts=PUTS // readers) as packer:
+            with Packer(self._storage, known, self._session.name, readers=readers) as packer:
                 for chunk in pipeline.run(source, at_end=at_end, cancel=cancel):
                     at, stored_bytes = packer.add(chunk)
                     slices.add(at.line())

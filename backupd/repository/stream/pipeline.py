@@ -48,8 +48,11 @@ class Pipeline(Generic[T]):
         self._pending: deque[Future[list[T]]] = deque()
         self._window: _Buffer | None = None
         self._rest = memoryview(b"")
+        # Beside others each takes less; together they take hardly more, and keep all cores at work.
+        self._workers = max(1, min(CORES, 2 * CORES // readers))
+        fill_bytes = FILL_BYTES if readers == 1 else FILL_BYTES // 2
         for _ in range(BUFFERS if readers == 1 else BUFFERS_AMONG_OTHERS):
-            self._free.put(_Buffer(self._free))
+            self._free.put(_Buffer(self._free, fill_bytes))
 
     def run(self, source: Source, *, at_end: Callable[[], None], cancel: threading.Event) -> Iterator[T]:
         """What was made of the stream's chunks, in order. Who is slow to take it slows down the reading.
@@ -57,7 +60,7 @@ class Pipeline(Generic[T]):
         `at_end` is called in the reader's thread as soon as the stream has ended, while work goes on. What
         the source, `at_end` or `prepare` raises ends the run, as does `cancel`, with `Interrupted`.
         """
-        with ThreadPoolExecutor(1 + CORES, thread_name_prefix="pipeline") as pool:
+        with ThreadPoolExecutor(1 + self._workers, thread_name_prefix="pipeline") as pool:
             reader = pool.submit(self._read, source, at_end)
             try:
                 for buffer in iter(self._full.get, None):
@@ -129,10 +132,10 @@ class _Buffer:
     Counts who looks at it, and goes back to the free ones with the last.
     """
 
-    def __init__(self, free: queue.SimpleQueue[_Buffer | None]) -> None:
+    def __init__(self, free: queue.SimpleQueue[_Buffer | None], fill_bytes: int) -> None:
         self._free = free
         # Anonymous pages, not a bytearray: a small volume touches few of them, and they go back at once.
-        self._memory = memoryview(mmap.mmap(-1, CHUNK_MAX + FILL_BYTES))
+        self._memory = memoryview(mmap.mmap(-1, CHUNK_MAX + fill_bytes))
         self._filled = 0
         self._users = 0
         self._lock = threading.Lock()
