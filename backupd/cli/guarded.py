@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, Interrupted
 from backupd.guard.argv import Command, compose, docker
 from backupd.guard.real import FORCE, become
+
+if TYPE_CHECKING:
+    from backupd.engine.client import Engine
+    from backupd.guard.wrapper import Guarded
+    from backupd.settings import Settings
 
 _VERBS = {"compose": compose, "docker": docker}
 
@@ -49,29 +56,49 @@ def run(config: Path | None, verb: str, words: Sequence[str]) -> int:
 def _guarded(config: Path | None, command: Command, *, forced: bool) -> int:
     # Not above: what is only passed on does not wait for all this.
     from backupd.cli.output import say, speak
-    from backupd.cli.progress import cancellable
     from backupd.guard.wrapper import Guarded
     from backupd.settings import load
-    from backupd.wiring import assembled, connected
+    from backupd.wiring import connected
 
-    settings = load(config, os.environ)
-    speak(settings)
-    cancel = threading.Event()
-    with connected(settings) as engine:
-        guarded = Guarded(command, settings, engine, say, cancel)
-        if not guarded.plan.items:
+    with ExitStack() as stack:
+        try:
+            settings = load(config, os.environ)
+            speak(settings)
+            engine, cancel = stack.enter_context(connected(settings)), threading.Event()
+            guarded = Guarded(command, settings, engine, say, cancel)
+        except BackupdError as error:
+            if not forced:
+                raise
+            say(f"{FORCE}: nobody has looked at what goes: {error.message}")
             become(command.words)
-        say(f"these volumes may go:\n{guarded.plan}")
-        guarded.check(forced=forced)
-        if forced and guarded.plan.of("save", "unknown"):
-            names = ", ".join(item.volume for item in guarded.plan.of("save", "unknown"))
-            say(f"{FORCE}: what {names} hold since their last snapshot is lost for good")
-        if forced or not guarded.plan.of("save"):
-            return guarded.run()
-        with assembled(settings, engine, say, cancel) as context:
-            with cancellable(cancel):
-                verdicts = guarded.save(context)
-            code = guarded.run()
-            if back := guarded.way_back(verdicts, context.repository):
-                say(back)
+        return _run(guarded, command, settings, engine, cancel, forced=forced)
+
+
+def _run(
+    guarded: Guarded,
+    command: Command,
+    settings: Settings,
+    engine: Engine,
+    cancel: threading.Event,
+    *,
+    forced: bool,
+) -> int:
+    from backupd.cli.output import say
+    from backupd.cli.progress import cancellable
+    from backupd.wiring import assembled
+
+    if not guarded.plan.items:
+        become(command.words)
+    say(f"these volumes may go:\n{guarded.plan}")
+    guarded.check(forced=forced)
+    if forced:
+        guarded.give_up()
+    if forced or not guarded.plan.of("save"):
+        return guarded.run()
+    with assembled(settings, engine, say, cancel) as context:
+        with cancellable(cancel):
+            verdicts = guarded.save(context)
+        code = guarded.run()
+        if back := guarded.way_back(verdicts, context.repository):
+            say(back)
     return code

@@ -34,10 +34,10 @@ _RESCUE = "deploy/gate-rescue.sh takes the gate out without backupd"
 class Places:
     """Where the gate and one engine are."""
 
-    gate: Path
-    engine: Path
-    engine_file: Path
-    pid_file: Path
+    gate: Path = Path("/run/docker/plugins/backupd-gate.sock")
+    engine: Path = Path("/var/run/docker.sock")
+    engine_file: Path = Path("/etc/docker/daemon.json")
+    pid_file: Path = Path("/var/run/docker.pid")
 
     @property
     def plugin(self) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from backupd.engine.discovery import Survey
 from backupd.guard.plan import Item, plan
 from backupd.guard.removal import Removal
-from backupd.operations.preflight import Preflight, Verdict
+from backupd.operations.preflight import Verdict
 from backupd.protection import Protection
 
 GONE = "it is gone already"
 
 
 def answer(
-    names: Sequence[str], seen: Survey, protections: Sequence[Protection], preflight: Preflight
+    names: Sequence[str],
+    seen: Survey,
+    protections: Sequence[Protection],
+    preflight: Callable[[Iterable[Protection]], dict[str, Verdict]],
 ) -> dict[str, Verdict]:
     """Save those of the volumes that are to be saved; of each, whether it may go.
 

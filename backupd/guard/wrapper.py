@@ -12,9 +12,10 @@ from backupd.engine.discovery import Survey, survey
 from backupd.engine.memory import identity
 from backupd.engine.revive import Alive, alive, revive
 from backupd.errors import BackupdError, Interrupted, VolumeNotFound
+from backupd.gate.installation import Places, allow
 from backupd.guard.argv import Command
 from backupd.guard.plan import Item, Plan, plan
-from backupd.guard.real import Docker
+from backupd.guard.real import FORCE, Docker
 from backupd.guard.saving import preflight
 from backupd.guard.service import known
 from backupd.ledger import Ledger
@@ -87,10 +88,26 @@ class Guarded:
         with self._released():
             return self._docker.run()
 
+    def give_up(self) -> None:
+        """Say what goes unsaved although it should not, and have the gate let it go, where there is one."""
+        names = [item.volume for item in self.plan.of("save", "unknown")]
+        if not names:
+            return
+        self._say(f"{FORCE}: what {', '.join(names)} hold since their last snapshot is lost for good")
+        places = Places()
+        if places.gate.exists():
+            allow(places, names)
+
     def way_back(self, verdicts: dict[str, Verdict], repository: Repository) -> str:
-        """How to get back what went, as a person reads it."""
-        seen = survey(self._engine)
-        there = {volume.name for volume in seen.volumes}
+        """How to get back what went, as a person reads it; docker has run, so it does not raise."""
+        try:
+            return self._way_back(verdicts, repository)
+        except BackupdError as error:
+            saved = [f"{each.volume}: {each.snapshot}" for each in verdicts.values() if each.snapshot]
+            return f"{error.message}; what was saved: {', '.join(saved)}"
+
+    def _way_back(self, verdicts: dict[str, Verdict], repository: Repository) -> str:
+        there = {volume.name for volume in survey(self._engine).volumes}
         gone = sorted(name for name, each in verdicts.items() if each.snapshot and name not in there)
         lines = [f"volume {name} is still there" for name in sorted(there.intersection(verdicts))]
         if gone:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _VERSION = 2
 _BATCH = 10_000
-_BUSY_SECONDS = 5.0
+_BUSY_SECONDS = 30.0
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS list (key TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS pack (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)",
@@ -47,6 +47,8 @@ class Cache:
         self._path = path
         self._note = note
         self._lock = threading.Lock()
+        self.losses = 0
+        """How often all that was known has been lost, since the file failed."""
         self._connection = self._open()
 
     def __del__(self) -> None:
@@ -69,18 +71,13 @@ class Cache:
         return {key for (key,) in rows}
 
     def add_list(self, key: str, slices: Callable[[], Iterable[Slice]]) -> None:
-        """Know what a slice list says; what `slices` raises leaves nothing of it. It may be called twice."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            packs = _Packs(connection)
-            rows = (
-                (bytes.fromhex(s.chunk), packs.number(s.pack), s.offset, s.length, _checksum(s))
-                for s in slices()
-            )
-            connection.executemany("INSERT OR REPLACE INTO slice VALUES (?, ?, ?, ?, ?)", rows)
-            connection.execute("INSERT OR IGNORE INTO list VALUES (?)", (key,))
-
-        self._write(work)
+        """Know what a slice list says; it is gone through twice, and what it raises leaves nothing of it."""
+        for _ in slices():
+            pass
+        left = iter(slices())
+        while batch := list(islice(left, _BATCH)):
+            self._write(partial(_add_slices, batch))
+        self._insert("INSERT OR IGNORE INTO list VALUES (?)", [(key,)])
 
     def forget_lists(self, keys: Collection[str]) -> None:
         """Know nothing any more of the writers whose slice lists these were: all of theirs is gone."""
@@ -176,6 +173,7 @@ class Cache:
             return self._replacement(error)
 
     def _replacement(self, error: Exception) -> sqlite3.Connection:
+        self.losses += 1
         path, self._path = self._path, None
         if path is not None and _is_damage(error):
             self._note(f"cache {path} is made anew: {error}")
@@ -227,6 +225,12 @@ class _Packs:
 
 def _checksum(of: Slice) -> int:
     return crc32(of.line())
+
+
+def _add_slices(slices: list[Slice], connection: sqlite3.Connection) -> None:
+    packs = _Packs(connection)
+    rows = ((bytes.fromhex(s.chunk), packs.number(s.pack), s.offset, s.length, _checksum(s)) for s in slices)
+    connection.executemany("INSERT OR REPLACE INTO slice VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def _page(after: str, connection: sqlite3.Connection) -> list[tuple[str, int]]:

@@ -28,8 +28,10 @@ _REMEMBERED = 4096
 class Known:
     """The knowledge of one session that has begun; any thread may use it."""
 
-    def __init__(self, cache: Cache, absent: Absent) -> None:
+    def __init__(self, storage: Storage, cache: Cache, absent: Absent) -> None:
+        self._storage = storage
         self._cache = cache
+        self._losses = cache.losses
         self._absent = absent
         self._lock = threading.Lock()
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -42,10 +44,10 @@ class Known:
     @classmethod
     def learned(cls, storage: Storage, cache: Cache, absent: Absent) -> Known:
         """What there is; `absent` was loaded after the session had begun."""
-        known = cls(cache, absent)
+        known = cls(storage, cache, absent)
         try:
             learn(storage, cache)
-            known._list(storage)
+            known._list()
         except BaseException:
             known.close()
             raise
@@ -91,6 +93,9 @@ class Known:
     def publish(self, key: str) -> None:
         """Move what is this session's own to the cache: a slice list of that key says it, durably."""
         self._cache.add_list(key, self.own)
+        if self._cache.losses != self._losses:
+            self._losses = self._cache.losses
+            learn(self._storage, self._cache)
         with self._lock:
             self._database.execute(
                 "INSERT OR REPLACE INTO listed SELECT pack, max(offset + length) FROM own GROUP BY pack"
@@ -98,10 +103,9 @@ class Known:
             self._database.execute("DELETE FROM own")
             self._sizes.clear()
 
-    def _list(self, storage: Storage) -> None:
-        rows = (
-            (info.key, info.size_bytes) for info in storage.list("packs/") if info.key not in self._absent
-        )
+    def _list(self) -> None:
+        listed = (each for each in self._storage.list("packs/") if each.key not in self._absent)
+        rows = ((each.key, each.size_bytes) for each in listed)
         self._database.execute("BEGIN")
         self._database.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", rows)
         self._database.execute("COMMIT")

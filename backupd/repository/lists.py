@@ -27,7 +27,15 @@ def learn(storage: Storage, cache: Cache) -> None:
     listed = {info.key for info in storage.list("slices/")}
     if gone := cache.lists() - listed:
         cache.forget_lists(gone)
+    _add_all(storage, cache, listed)
+    # Where the cache's file failed meanwhile, another took its place, which knew nothing.
+    _add_all(storage, cache, listed)
+
+
+def _add_all(storage: Storage, cache: Cache, listed: set[str]) -> None:
     unread = sorted(listed - cache.lists())
+    if not unread:
+        return
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="slices") as pool:
         for at in range(0, len(unread), _AT_ONCE):
             keys = unread[at : at + _AT_ONCE]

@@ -53,6 +53,11 @@ class Backupd(InDirectory):
         took = datetime.fromisoformat(manifest["finished"]) - datetime.fromisoformat(manifest["started"])
         return Pause(manifest["quiesced"]["seconds"], took.total_seconds())
 
+    def newest_bytes(self, volume: str) -> int:
+        """How long the tar stream of the newest snapshot is."""
+        printed = run(self._command("snapshots", volume, "--json"), _environment())
+        return int(json.loads(printed)[-1]["bytes"]["tar"])
+
     def idle_bytes(self, volume: str) -> int:
         """The most memory that a daemon has used which has one volume to care for and nothing to do."""
         log = self._directory / "daemon.log"

@@ -126,6 +126,15 @@ def test_force_without_backup_says_what_it_means_and_does_it(light: Stack) -> No
     assert light.volumes() == set()
 
 
+def test_force_without_backup_is_the_way_out_of_settings_in_error_too(light: Stack) -> None:
+    """Without it exit 1 and nothing removed; with it docker runs, and says that nobody looked."""
+    light.program.add_settings("nonsense = 1\n")
+    assert "nothing was removed" in light.guarded("down", "-v", code=1)
+    assert light.volumes() == {light.data, light.files}
+    assert "nobody has looked at what goes" in light.guarded("down", "-v", "--force-without-backup")
+    assert light.volumes() == set()
+
+
 def test_what_takes_no_volume_is_docker_itself(light: Stack) -> None:
     """Output, exit code and words pass unchanged, also where backupd has no settings to go by."""
     unusable = {"BACKUPD_CONFIG": "/nonexistent"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,29 @@ def test_a_slice_list_is_put_after_its_packs_are_durable(storage: FaultyStorage)
 
     save(machine(Watched(storage.inner), None), tar_of({"./x": noise(9_000_000)}))
     assert len(list(storage.list("slices/"))) == 1
+
+
+def test_a_cache_that_is_lost_in_the_middle_is_learned_anew(
+    storage: FaultyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, a file that goes bad: not all of a volume is stored again for that."""
+    monkeypatch.setattr(packer, "LIST_PACKS", 1)
+    old = {f"./o{number:02}": noise(2_000_000, seed=number) for number in range(20)}
+    save(machine(storage, tmp_path), tar_of(old))
+    repository = machine(storage, tmp_path)
+    stream = tar_of({**{f"./a{number}": noise(4_500_000, seed=100 + number) for number in range(4)}, **old})
+    cache, add_list = repository.cache, repository.cache.add_list
+
+    def lose(key: str, slices: Callable[[], Iterable[Slice]]) -> None:
+        if not cache.losses:
+            cache._connection.execute("PRAGMA query_only = ON")
+        add_list(key, slices)
+
+    monkeypatch.setattr(cache, "add_list", lose)
+    saved = save(repository, stream)
+    assert cache.losses == 1
+    assert saved.bytes.new < 30_000_000
+    assert load(Repository.open(storage), saved) == stream
 
 
 def test_two_writers_at_once_do_not_name_what_is_not_durable(storage: FaultyStorage, tmp_path: Path) -> None:
