@@ -1,6 +1,6 @@
 """What a daemon costs that has nothing to do, and then all at once: `python -m tests.bench.idle`.
 
-Goals: under 100 MB and 1 % of a core while it waits; every volume saved, and never more at work than the limit.
+Goals: under 100 MB and 1 % of a core while it waits; all volumes saved, never more at work than the limit.
 """
 
 from __future__ import annotations

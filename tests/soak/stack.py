@@ -12,8 +12,8 @@ IMAGES = ("postgres:16-alpine", "redis:7-alpine", "backupd-test-tools", "alpine:
 VOLUMES = ("soak_pg", "soak_redis", "soak_files")
 CONTAINERS = ("pg", "redis", "files")
 
-# Clients reach the servers from containers of their own: a process that an engine starts in a container (exec,
-# or a health check) while that is being paused can freeze half-made, and then nothing unpauses the container.
+# Clients are in containers of their own: a process that an engine starts in a container (by exec,
+# a health check) while that is being paused can freeze half-made, and then nothing unpauses the container.
 _PG_SOCKET, _REDIS_SOCKET = "/var/run/postgresql", "/sockets/redis.sock"
 _TRANSACTIONS = f"while :; do pgbench -n -c 2 -T 5 -h {_PG_SOCKET} -U postgres postgres; sleep 0.2; done"
 _SCRIPT = "redis.call('incr', 'a') redis.call('incr', 'b') return 1"
