@@ -216,10 +216,12 @@ def test_damage_to_what_was_stored_is_found_before_anything_goes(light: Stack) -
     """What was saved is read back from the storage: a snapshot that cannot be restored is no snapshot."""
     light.compose("stop")
     light.backupd("guard", "preflight", light.files)
-    for chunk in (light.program.directory / "storage").glob("*/*/*.zst"):
-        if chunk.parent.parent.name == "chunks":
-            chunk.chmod(0o600)
-            chunk.write_bytes(b"not what was stored")
+    packs = list((light.program.directory / "storage" / "packs").rglob("*.pack"))
+    assert packs
+    for pack in packs:
+        pack.chmod(0o600)
+        # As long as before: what is only as long as it should be is believed by who writes.
+        pack.write_bytes(bytes(byte ^ 0xFF for byte in pack.read_bytes()))
     said = light.guarded("down", "-v", code=1)
     assert "nothing was removed" in said
     assert light.volumes() == {light.data, light.files}
