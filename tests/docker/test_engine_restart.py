@@ -35,7 +35,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_engine_that_restarts_in_the_middle_leaves_nothing_down(
     own_engine: OwnEngine, tmp_path: Path
 ) -> None:
-    """E10: the run fails and is reported, nothing half is kept, the application runs, the next run succeeds."""
+    """E10: the run fails and is told, nothing half is kept, the application runs, the next run succeeds."""
     own_engine.load(TOOLS, "alpine:3.22")
     engine = Engine.connect(own_engine.host)
     program = Program(engine, tmp_path)
