@@ -126,7 +126,7 @@ class Collection(RuleBasedStateMachine):
         second=st.sampled_from(["put snapshots/", "put snapshots/", "exists sessions/", "list gc/"]),
         before=PRUNES,
         between=PRUNES,
-        late=st.sampled_from(["delete packs/", "list packs/", END, END]),
+        late=st.sampled_from(["delete packs/", "list sessions/", END]),
         silent=st.booleans(),
     )
     def prunes_pass_while_one_writes(
@@ -160,9 +160,9 @@ class Collection(RuleBasedStateMachine):
         grace=GRACES,
         host=HOSTS,
         contents=CHOSEN,
-        first=st.sampled_from([*COLLECTING, *CONDEMNING]),
-        stop=st.sampled_from([*WRITING, *COMMITTING, END]),
-        second=st.sampled_from([*COLLECTING, *CONDEMNING, END]),
+        first=st.sampled_from(["put gc/", *COLLECTING]),
+        stop=st.sampled_from(["put snapshots/", "list gc/", END]),
+        second=st.sampled_from([*COLLECTING, END, END, END]),
     )
     def one_writes_while_a_prune_goes_on(
         self,
