@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +17,7 @@ from backupd.cli.progress import cancellable, shown
 from backupd.errors import SnapshotNotFound, UsageError
 from backupd.operations.context import Context
 from backupd.operations.lock import volume_lock
+from backupd.operations.moment import newest_moment
 from backupd.operations.restore import Consent, RestorePlan, RestoreResult, execute, plan
 from backupd.repository import Repository
 from backupd.settings import Settings
@@ -71,41 +73,49 @@ def _check(arguments: Namespace) -> None:
 
 
 def _manifests(arguments: Namespace, settings: Settings, repository: Repository) -> list[Manifest]:
-    volumes = [arguments.volume] if arguments.volume else _project(arguments, settings, repository)
-    return [
-        repository.find(
-            volume,
-            arguments.snapshot,
-            host=_host(arguments, settings, repository, volume),
-            at=arguments.at,
-        )
-        for volume in volumes
-    ]
+    if arguments.volume is None:
+        return _project(arguments, settings, repository)
+    host = arguments.host
+    if host is None and arguments.snapshot == "latest":
+        # This one if it has snapshots of the volume; else whichever has.
+        host = settings.host if repository.latest_id(settings.host, arguments.volume) else None
+    return [repository.find(arguments.volume, arguments.snapshot, host=host, at=arguments.at)]
 
 
-def _project(arguments: Namespace, settings: Settings, repository: Repository) -> list[str]:
-    """The volumes of a compose project that have snapshots old enough."""
-    found = {
-        manifest.volume.name
+def _project(arguments: Namespace, settings: Settings, repository: Repository) -> list[Manifest]:
+    """The snapshots of a compose project's volumes, of one moment where there is one."""
+    found = [
+        manifest
         for manifest in repository.snapshots(arguments.host)
         if manifest.volume.project == arguments.project
         and (arguments.at is None or manifest.started <= arguments.at)
-    }
+    ]
     if not found:
         raise SnapshotNotFound(
             f"no snapshot of a volume of project {arguments.project}"
             + (f" from before {arguments.at:%Y-%m-%d %H:%M:%S}" if arguments.at else ""),
             hint="see `backupd snapshots`",
         )
-    return sorted(found)
+    moment = newest_moment(_of_one_host(found, settings.host))
+    for remark in moment.remarks:
+        say(remark)
+    return list(moment.manifests)
 
 
-def _host(arguments: Namespace, settings: Settings, repository: Repository, volume: str) -> str | None:
-    """The host named; else this one if it has snapshots of the volume; else whichever has."""
-    if arguments.host or arguments.snapshot != "latest":
-        host: str | None = arguments.host
-        return host
-    return settings.host if repository.latest_id(settings.host, volume) else None
+def _of_one_host(found: Sequence[Manifest], own: str) -> Iterator[Manifest]:
+    """Of each volume the snapshots of this host if it has any; else those of the only host that has."""
+    hosts: dict[str, set[str]] = {}
+    for manifest in found:
+        hosts.setdefault(manifest.volume.name, set()).add(manifest.host)
+    for volume, having in sorted(hosts.items()):
+        if len(having) > 1 and own not in having:
+            raise SnapshotNotFound(
+                f"more than one host has snapshots of {volume}: {', '.join(sorted(having))}",
+                hint="name one with --host",
+            )
+    for manifest in found:
+        if manifest.host == own or own not in hosts[manifest.volume.name]:
+            yield manifest
 
 
 def _execute(context: Context, each: RestorePlan, cancel: threading.Event) -> RestoreResult:

@@ -136,6 +136,20 @@ def test_a_project_is_saved_in_one_quiet(program: Program, volume: str, make_vol
     assert windows("--all") == {name: [name] for name in (volume, other, stranger)}
 
 
+def test_a_project_is_restored_to_one_moment(program: Program, volume: str, make_volume: MakeVolume) -> None:
+    """The snapshots of one quiet are chosen, though one of the volumes has a newer one."""
+    project = {"backupd.enable": "true", "com.docker.compose.project": program.name}
+    other = make_volume(program.name, project)
+    together = {
+        each["volume"]: each["snapshot"]["snapshot"]
+        for each in program.json("backup", "--project", program.name)
+    }
+    program.run("backup", volume)
+    planned = program.json("restore", "--project", program.name, "--replace", "--dry-run")
+    assert {each["volume"]: each["snapshot"] for each in planned} == together
+    assert together.keys() == {volume, other}
+
+
 def test_restore_into_a_new_volume(
     engine: Engine, program: Program, volume: str, new_name: str, run_in_volume: RunInVolume
 ) -> None:

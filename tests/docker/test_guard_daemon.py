@@ -113,8 +113,8 @@ def test_a_client_that_has_gone_stops_no_backup(program: Program, daemon: Daemon
         client.connect(name)
         head = f"POST /preflight HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
-        helper = program.see_helper()
-    assert helper
+        sessions = program.directory / "storage" / "sessions" / "test" / volume
+        await_true(lambda: list(sessions.glob("*")))  # it has begun
     await_true(lambda: program.snapshots(volume))
     assert preflight(program, volume)[volume]["ok"]
 

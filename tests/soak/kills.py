@@ -68,8 +68,9 @@ class Kills:
         return self._engine.docker("ps", "-q", "--filter", label, code=None).stdout.split()
 
     def _quiet(self) -> bool:
-        words = ("inspect", "-f", "{{.State.Status}}", *CONTAINERS)
-        return bool({"paused", "exited"} & set(self._engine.docker(*words, code=None).stdout.split()))
+        listed = self._engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}", code=None).stdout
+        states = dict(line.split() for line in listed.splitlines())
+        return any(states.get(name) in ("paused", "exited") for name in CONTAINERS)
 
     def _wait(self, moment: Callable[[], bool]) -> None:
         until = time.monotonic() + AIM_SECONDS

@@ -12,6 +12,15 @@ IMAGES = ("postgres:16-alpine", "redis:7-alpine", "backupd-test-tools", "alpine:
 VOLUMES = ("soak_pg", "soak_redis", "soak_files")
 CONTAINERS = ("pg", "redis", "files")
 
+# Clients are in containers of their own: a process that an engine starts in a container (by exec,
+# a health check) while that is being paused can freeze half-made, and then nothing unpauses the container.
+_PG_SOCKET, _REDIS_SOCKET = "/var/run/postgresql", "/sockets/redis.sock"
+_TRANSACTIONS = f"while :; do pgbench -n -c 2 -T 5 -h {_PG_SOCKET} -U postgres postgres; sleep 0.2; done"
+_SCRIPT = "redis.call('incr', 'a') redis.call('incr', 'b') return 1"
+_INCREMENTS = (
+    f'while :; do redis-benchmark -s {_REDIS_SOCKET} -q -n 5000 -c 2 eval "{_SCRIPT}" 0; sleep 0.2; done'
+)
+
 # Each file is complete once it has its name; "newest" names one that is.
 _FILES = """trap 'exit 0' TERM
 n=$(cat /data/newest 2>/dev/null || echo 0)
@@ -29,6 +38,7 @@ _TABLES = (
 _EQUAL = "select sum(abalance) from pgbench_accounts union select sum(bbalance) from pgbench_branches \
 union select sum(tbalance) from pgbench_tellers union select coalesce(sum(delta), 0) from pgbench_history"
 _WHOLE = """cd /data; n=$(cat newest); m=$((n % 50)); test "$(sha256sum < $m)" = "$(cat $m.sum)" """
+_REDIS = ("--appendonly", "yes", "--unixsocketperm", "777")
 PATIENCE_SECONDS = 120.0
 
 
@@ -42,6 +52,11 @@ class Stack:
 
     def __init__(self, engine: OwnEngine) -> None:
         self._engine = engine
+        self._sockets = engine.directory / "sockets"
+        for name in ("pg", "redis"):
+            directory = self._sockets / name
+            directory.mkdir(parents=True)
+            directory.chmod(0o777)
 
     def start(self) -> None:
         """Make the volumes, start the containers, fill the database."""
@@ -52,7 +67,7 @@ class Stack:
                 "volume", "create", *(word for label in labels for word in ("--label", label)), volume
             )
         for name in CONTAINERS:
-            self.run(name, name, f"soak_{name}", "--restart", "always")
+            self.run(name, name, f"soak_{name}", "--restart", "always", *self._shared(name))
         self.wait_for_postgres("pg")
         self.execute("pg", "pgbench", "-q", "-i", "-s", "5", "-U", "postgres", "postgres")
         self.execute("redis", "redis-cli", "mset", "a", "0", "b", "0", "orders", "0")
@@ -61,9 +76,11 @@ class Stack:
     def run(self, kind: str, name: str, volume: str, *words: str) -> None:
         """Start a container of one of the three kinds on a volume."""
         trust, data = "POSTGRES_HOST_AUTH_METHOD=trust", f"{volume}:/var/lib/postgresql/data"
+        # a copy that is only looked at has no client
+        at = ("--unixsocket", _REDIS_SOCKET) if name == kind else ()
         given: dict[str, tuple[str, ...]] = {
             "pg": ("-e", trust, "-v", data, IMAGES[0]),
-            "redis": ("-v", f"{volume}:/data", IMAGES[1], "redis-server", "--appendonly", "yes"),
+            "redis": ("-v", f"{volume}:/data", IMAGES[1], "redis-server", *_REDIS, *at),
             "files": ("-v", f"{volume}:/data", IMAGES[2], "sh", "-c", _FILES),
         }
         self._engine.docker("run", "-d", "--name", name, "--network", "none", *words, *given[kind])
@@ -72,16 +89,17 @@ class Stack:
     def load(self) -> Iterator[None]:
         """Keep all of them writing, whatever is killed meanwhile."""
         stop = threading.Event()
-        works = (self._orders, self._transactions, self._increments)
-        threads = [threading.Thread(target=work, args=(stop,), daemon=True) for work in works]
-        for thread in threads:
-            thread.start()
+        orders = threading.Thread(target=self._orders, args=(stop,), daemon=True)
+        for name, image, work in (("pg", IMAGES[0], _TRANSACTIONS), ("redis", IMAGES[1], _INCREMENTS)):
+            words = ("--network", "none", "--restart", "always", *self._shared(name), image, "sh", "-c", work)
+            self._engine.docker("run", "-d", "--name", f"{name}-client", *words)
+        orders.start()
         try:
             yield
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
+            orders.join()
+            self._engine.docker("rm", "-f", "pg-client", "redis-client", code=None)
 
     def check(self, kind: str, name: str, volume: str) -> int:
         """Start an application on a restored volume, and prove its data; how many orders it knows of.
@@ -104,7 +122,7 @@ class Stack:
 
     def query(self, name: str, sql: str) -> list[str]:
         """The lines that a query answers."""
-        words = ("psql", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-Atqc", sql)
+        words = ("psql", "-h", _PG_SOCKET, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-Atqc", sql)
         return self.execute(name, *words).split()
 
     def wait_for_postgres(self, name: str) -> None:
@@ -129,22 +147,17 @@ class Stack:
         assert first == second, f"two counters of one transaction disagree: {first} and {second}"
         return int(last)
 
+    def _shared(self, name: str) -> tuple[str, ...]:
+        """Where a server's socket is, on it and on its client."""
+        if name == "files":
+            return ()
+        return ("-v", f"{self._sockets}/{name}:{_PG_SOCKET if name == 'pg' else '/sockets'}")
+
     def _orders(self, stop: threading.Event) -> None:
         while not stop.is_set():
             with suppress(AssertionError, ValueError, IndexError):
-                last = int(self.query("pg", "select max(n) from orders")[0])
-                assert "OK" in self.execute("redis", "redis-cli", "set", "orders", str(last))
-                self.query("pg", f"insert into orders values ({last + 1})")
+                last = int(self.query("pg-client", "select max(n) from orders")[0])
+                words = ("redis-cli", "-s", _REDIS_SOCKET, "set", "orders", str(last))
+                assert "OK" in self.execute("redis-client", *words)
+                self.query("pg-client", f"insert into orders values ({last + 1})")
             stop.wait(0.05)
-
-    def _transactions(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            self.execute("pg", "pgbench", "-n", "-c", "2", "-T", "5", "-U", "postgres", "postgres", code=None)
-            stop.wait(0.2)
-
-    def _increments(self, stop: threading.Event) -> None:
-        script = "redis.call('incr', 'a') redis.call('incr', 'b') return 1"
-        while not stop.is_set():
-            words = ("redis-benchmark", "-q", "-n", "5000", "-c", "2", "eval", script, "0")
-            self.execute("redis", *words, code=None)
-            stop.wait(0.2)

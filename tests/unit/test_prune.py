@@ -191,6 +191,27 @@ def test_a_slice_list_that_outlives_its_pack_deceives_nobody(repository: Reposit
         assert load(repository, again) == tar_of(large)
 
 
+def test_a_note_that_another_collector_removes_meanwhile_is_no_error(
+    repository: Repository, clock: Clock
+) -> None:
+    """R11: two at once; the set that it belongs to has nothing left to delete."""
+    forget(repository, save(repository, tar_of(TREE)))
+    collect(repository)
+    clock.now += GRACE
+    collect(repository)
+
+    def remove(call: str) -> None:
+        if call.startswith("open gc/") and call.endswith(".waiting.zst"):
+            collect(repository)
+
+    cancel = threading.Event()
+    faulty = FaultyStorage(repository.storage, fail_when=remove)
+    execute(faulty, plan(faulty, grace=GRACE, cancel=cancel), cancel=cancel)
+    assert any(call.endswith(".waiting.zst") for call in faulty.calls)
+    collect(repository)
+    assert list(repository.storage.list("gc/")) == []
+
+
 def test_slice_lists_go_with_the_last_pack_of_their_folder(repository: Repository, clock: Clock) -> None:
     """But not those of a writer that has just put its first."""
     forget(repository, save(repository, tar_of(TREE)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from backupd.errors import ObjectNotFound
 from backupd.repository.gc.absent import Absent
 from backupd.repository.gc.marks import Marks
 from backupd.repository.gc.sessions import live, sessions
@@ -59,12 +61,9 @@ class Collections:
         finished = {each.id for each in self._found if each.kind == "finished"}
         pending = []
         for each in self._of("condemned"):
-            if each.id in noted:
-                outstanding = alive.intersection(names_in(self._storage, noted[each.id]))
-            else:
-                outstanding = alive
-                if note:
-                    put_set(self._storage, each.id, "waiting", sorted(alive))
+            outstanding = _outstanding(self._storage, noted.get(each.id), alive)
+            if each.id not in noted and note:
+                put_set(self._storage, each.id, "waiting", sorted(alive))
             if outstanding or now < each.modified + grace:
                 pending.append(Pending(each.id, each.modified + grace, tuple(sorted(outstanding))))
         held = {each.set_id for each in pending}
@@ -120,9 +119,21 @@ def ripe(storage: Storage, now: datetime, grace: timedelta) -> bool:
     finished = {each.id for each in found if each.kind == "finished"}
     noted = {each.id: each for each in found if each.kind == "waiting"}
     alive = {each.name for each in live(sessions(storage).values(), now)}
-    for each in found:
-        if each.kind == "condemned" and each.id not in finished and each.modified + grace <= now:
-            names = names_in(storage, noted[each.id]) if each.id in noted else alive
-            if not alive.intersection(names):
-                return True
-    return False
+    due = (
+        each
+        for each in found
+        if each.kind == "condemned" and each.id not in finished and each.modified + grace <= now
+    )
+    return any(not _outstanding(storage, noted.get(each.id), alive) for each in due)
+
+
+def _outstanding(storage: Storage, noted: Set | None, alive: set[str]) -> set[str]:
+    """Whom of those who live a collection waits for; for all where nothing says for whom.
+
+    A note that was listed and is gone went after its set, and that after its last pack: nothing is left.
+    """
+    if noted is None:
+        return alive
+    with suppress(ObjectNotFound):
+        return alive.intersection(names_in(storage, noted))
+    return alive
