@@ -139,6 +139,7 @@ class Gate:
         }
         if not there:
             return None
+        _log("removal waits", volumes=list(there))
         verdicts = self._saved(there)
         failures = [_told(volume, verdict) for volume, verdict in verdicts.items() if not verdict.ok]
         if failures:

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from backupd.engine.client import Engine
+from backupd.operations.lock import volume_lock
 from tests.docker.gate.gating import GateProcess, gate_command, gated
 from tests.docker.gate.raw import has_volume, make_volume, send
 from tests.docker.own_engine import OwnEngine, wait_until
-from tests.docker.program import Program
+from tests.docker.program import Daemon, Program
 from tests.docker.stack import Stack, stack_of
 
 pytestmark = pytest.mark.docker
 
-HELPER = '[helper]\nimage = "backupd-test-tools"\n'
-FORM = "application/x-www-form-urlencoded"
+SETTINGS = '[helper]\nimage = "backupd-test-tools"\n\n[default]\nschedule = "0 0 1 1 *"\n'
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Site:
     def storage(self) -> Path:
         """The directory of the repository."""
         return self.program.directory / "storage"
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.program.directory / "state"
+
+    def waiting(self, volume: str) -> int:
+        """How many requests for that volume the gate has held since it started."""
+        return len(self.gate.said("removal waits", volumes=[volume]))
 
     def make_volume(self) -> str:
         """A protected volume with a file in it, which no container uses."""
@@ -88,7 +97,7 @@ def site(gated_engine: tuple[OwnEngine, GateProcess], tmp_path: Path) -> Iterato
     own, gate = gated_engine
     engine = Engine.connect(own.host)
     program = Program(engine, tmp_path)
-    program.add_settings(HELPER)
+    program.add_settings(SETTINGS)
     program.run("init")
     gate.kill()
     gate.directory = tmp_path
@@ -239,12 +248,13 @@ def test_a_volume_in_use_is_the_engines_to_refuse(site: Site) -> None:
 def test_a_client_that_goes_away_ends_nothing(site: Site) -> None:
     """G2: killed while its request is held, its backup completes; who asks again meanwhile joins that."""
     volume = site.make_volume()
-    client = site.begin_to_remove(volume)
-    helper = site.program.catch_helper()
-    client.kill()
-    client.communicate()
-    again = site.begin_to_remove(volume)
-    site.program.let_go(helper)
+    with volume_lock(site.state, volume):
+        client = site.begin_to_remove(volume)
+        wait_until(lambda: site.waiting(volume) == 1, 240)
+        client.kill()
+        client.communicate()
+        again = site.begin_to_remove(volume)
+        wait_until(lambda: site.waiting(volume) == 2, 240)
     again.communicate(timeout=240)
     wait_until(lambda: not site.has(volume) or site.remove(volume).returncode == 0, 240)
     assert len(site.program.snapshots(volume)) == 1
@@ -253,13 +263,49 @@ def test_a_client_that_goes_away_ends_nothing(site: Site) -> None:
 def test_a_gate_that_dies_lets_nothing_through(site: Site) -> None:
     """G3: killed while it holds a request; the engine asks the next one with an empty body: denied."""
     volume = site.make_volume()
-    client = site.begin_to_remove(volume)
-    helper = site.program.catch_helper()
-    site.gate.kill()
-    site.gate.start()
-    _, said = client.communicate(timeout=240)
-    assert client.returncode == 1, said
-    assert site.has(volume)
-    site.program.let_go(helper)
+    with volume_lock(site.state, volume):
+        client = site.begin_to_remove(volume)
+        wait_until(lambda: site.waiting(volume) == 1, 240)
+        site.gate.kill()
+        site.gate.start()
+        _, said = client.communicate(timeout=240)
+        assert client.returncode == 1, said
+        assert site.has(volume)
     assert site.remove(volume).returncode == 0
+    assert site.program.snapshots(volume)
+
+
+@pytest.fixture
+def daemon(site: Site) -> Iterator[Daemon]:
+    """A daemon that answers."""
+    started = Daemon(site.program)
+    try:
+        started.wait_for("daemon started")
+        wait_until((site.state / "backupd.sock").exists)
+        yield started
+    finally:
+        started.process.kill()
+        started.wait()
+
+
+def test_a_daemon_that_runs_is_asked(site: Site, daemon: Daemon) -> None:
+    """It saves the volume, and nothing else does."""
+    volume = site.make_volume()
+    assert site.remove(volume).returncode == 0
+    assert not site.has(volume)
+    snapshot = site.program.snapshots(volume)[-1]
+    assert daemon.wait_for("volume may go", volume=volume)["snapshot"] == snapshot
+
+
+def test_a_daemon_that_dies_meanwhile_is_replaced(site: Site, daemon: Daemon) -> None:
+    """Killed in the middle of what the gate asked for: the gate has a backup made itself."""
+    volume = site.make_volume()
+    with volume_lock(site.state, volume):
+        client = site.begin_to_remove(volume)
+        wait_until(lambda: site.waiting(volume) == 1, 240)
+        daemon.process.kill()
+        daemon.wait()
+    _, said = client.communicate(timeout=240)
+    assert client.returncode == 0, said
+    assert not site.has(volume)
     assert site.program.snapshots(volume)
