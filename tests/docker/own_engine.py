@@ -195,6 +195,7 @@ class OwnEngine:
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+                _thaw(pid)
             threading.Event().wait(0.1)
 
 
@@ -204,6 +205,17 @@ def wait_until(condition: Callable[[], object], seconds: float = PATIENCE_SECOND
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         threading.Event().wait(0.05)
+
+
+def _thaw(pid: int) -> None:
+    """Let a process of a paused container go on: it does not die before."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "freezer" in controllers:
+                Path(f"/sys/fs/cgroup/freezer{path}/freezer.state").write_text("THAWED")
+            elif not controllers:
+                Path(f"/sys/fs/cgroup{path}/cgroup.freeze").write_text("0")
 
 
 def _processes_of(directory: str) -> set[int]:
