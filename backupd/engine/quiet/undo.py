@@ -146,10 +146,12 @@ def _start(engine: Engine, container: str, name: str) -> None:
 
 
 def _by_hand(change: Change) -> str:
+    """Thawed, what was frozen as it started goes on; the engine unpauses only what is frozen."""
+    state = f"/sys/fs/cgroup/freezer/docker/{change.container}/freezer.state"
+    wake = f"docker unpause {change.name}"
     return (
-        f"wake it by hand: docker unpause {change.name}; where that hangs, an exec was frozen as it started: "
-        f"with cgroup v1, on the engine's host, "
-        f"echo THAWED > /sys/fs/cgroup/freezer/docker/{change.container}/freezer.state"
+        f"wake it by hand: {wake}; where that hangs, with cgroup v1: on the engine's host, as root: "
+        f"echo THAWED > {state}; sleep 5; echo FROZEN > {state}; {wake}"
     )
 
 
