@@ -1,7 +1,7 @@
 """The gap between two health checks of a container, in which it can be paused.
 
 A pause that hits an exec while it starts can freeze it half-way: the engine then waits for it, and neither
-inspects nor unpauses that container any more.
+inspects nor unpauses that container, for a health check until its timeout, for any other exec for ever.
 """
 
 from __future__ import annotations

@@ -20,8 +20,11 @@ from backupd.errors import EngineError, QuiesceFailed
 KILL_SECONDS = 15
 """How much longer than its own time the engine may take until a container that is told to stop has ended."""
 
-UNPAUSE_SECONDS = 30
-"""What the engine gets to unpause one container before the next one's turn."""
+UNPAUSE_SECONDS = 45
+"""What the engine gets to unpause one container before the next one's turn.
+
+Longer than a health check may take by default: one that was frozen as it started is given up by then.
+"""
 
 _LOOK_SECONDS = 0.2
 

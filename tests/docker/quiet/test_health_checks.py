@@ -16,7 +16,7 @@ from tests.docker.quiet.conftest import Stage
 pytestmark = pytest.mark.docker
 
 SECOND = 10**9
-CHECKED = {"test": ["CMD", "true"], "interval": SECOND, "timeout": 30 * SECOND}
+CHECKED = {"test": ["CMD", "true"], "interval": SECOND, "timeout": 10 * SECOND}
 
 
 def _last(stage: Stage, container: Container) -> Mapping[str, Any] | None:
