@@ -8,8 +8,10 @@ import os
 import re
 import socket
 import threading
+import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import APIError, NotFound
 
 from backupd import __version__
-from backupd.engine.door import door, explanation
+from backupd.engine.door import FOREIGN, door, explanation
 from backupd.engine.limits import Limits
 from backupd.errors import EngineError, EngineUnreachable, VolumeInUse, VolumeNotFound
 from backupd.rate import Rate
@@ -103,8 +105,25 @@ class Engine:
         """What time it is for the engine."""
         with door("ask the engine for the time"):
             said: str = self.api.info()["SystemTime"]
-        # nanoseconds, which no datetime has
-        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said))
+        return moment(said)
+
+    @contextmanager
+    def within(self, seconds: int, action: str) -> Iterator[APIClient]:
+        """A `door` to this thread's client for a call that the engine may never answer.
+
+        What takes longer is `EngineUnreachable` only if the engine does not answer to anything else either.
+        """
+        api, begun = self.api, time.monotonic()
+        usual, api.timeout = api.timeout, seconds
+        try:
+            with door(action):
+                yield api
+        except EngineUnreachable as error:
+            if time.monotonic() - begun < seconds or not self._answers():
+                raise
+            raise EngineError(f"cannot {action}: the engine hangs at that, and only at that") from error
+        finally:
+            api.timeout = usual
 
     def volume(self, name: str) -> Volume:
         """The volume of exactly that name; `VolumeNotFound` names the nearest others."""
@@ -156,6 +175,12 @@ class Engine:
                     raise
                 raise VolumeInUse(f"cannot remove volume {name}: {explanation(error)}") from error
 
+    def _answers(self) -> bool:
+        try:
+            return bool(self.api.ping())
+        except FOREIGN:
+            return False
+
     def _client(self, version: str) -> APIClient:
         environment = self._environment
         client = docker.from_env(version=version, timeout=TIMEOUT_SECONDS, environment=environment).api
@@ -172,6 +197,11 @@ class Engine:
             probe.settimeout(TIMEOUT_SECONDS)
             probe.connect(path)
         return Path(path)
+
+
+def moment(said: str) -> datetime:
+    """The time that the engine names, without the nanoseconds, which no datetime has."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said))
 
 
 def described(answer: Mapping[str, Any]) -> Volume:

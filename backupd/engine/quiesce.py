@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from backupd.engine.journal import Change, Journal
 from backupd.engine.quiet.calm import Hands, calm
 from backupd.engine.quiet.case import Case
 from backupd.engine.quiet.condition import condition
+from backupd.engine.quiet.gap import BEFORE_SECONDS, WITHIN_SECONDS, await_gap
 from backupd.engine.quiet.patience import Patience
 from backupd.engine.quiet.recovery import recover, undo
 from backupd.engine.quiet.refusal import Sharing, refuse, refuse_to_cut_off
@@ -154,10 +156,20 @@ class Quiesce:
         """
         new = [patient for patient in patients if self._is_new(patient.container)]
         self._claim([self._claim_on(patient.container) for patient in new])
+        self._await_gaps(new)
         found = [case for patient in new if (case := self._examine(patient)) is not None]
         self._refuse_to_cut_off(found)
         self._cases.update({case.id: case for case in found})
         return found
+
+    def _await_gaps(self, patients: Sequence[Patient]) -> None:
+        """Wait here for health checks whose time is not known, while nobody stands still for that."""
+        at_most = WITHIN_SECONDS if self._cases else BEFORE_SECONDS
+        deadline = time.monotonic() + at_most
+        for patient in patients:
+            container, left = patient.container, deadline - time.monotonic()
+            if patient.treatment.mode == "pause" and container.state == "running" and left > 0:
+                await_gap(self._engine, container.id, container.name, self._may_go_on, at_most=left)
 
     def _is_new(self, container: Container) -> bool:
         known = self._cases.get(container.id)

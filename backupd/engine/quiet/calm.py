@@ -14,6 +14,7 @@ from backupd.engine.journal import Change
 from backupd.engine.quiet.case import Case
 from backupd.engine.quiet.condition import condition
 from backupd.engine.quiet.execution import execute, new_token
+from backupd.engine.quiet.gap import WITHIN_SECONDS, await_gap
 from backupd.engine.quiet.order import dependents_first
 from backupd.engine.quiet.undo import hangman_of
 from backupd.errors import EngineError, QuiesceFailed
@@ -94,13 +95,17 @@ def _stop(hands: Hands, case: Case) -> None:
 
 
 def _pause(hands: Hands, cases: Sequence[Case]) -> None:
-    """Pause them. All are in the journal before the first is: nobody stands still for the time that takes."""
+    """Pause them, each between two of its health checks.
+
+    All are in the journal before the first is: nobody stands still for the time that takes.
+    """
     if not cases:
         return
     with hands.step:
         hands.record(*(_made(case, "pause", case.before.started) for case in cases))
         for case in cases:
             hands.check()
+            await_gap(hands.engine, case.id, case.name, hands.check, at_most=WITHIN_SECONDS)
             case.begin()
             try:
                 with door(f"pause container {case.name}"):

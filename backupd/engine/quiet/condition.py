@@ -9,10 +9,12 @@ from typing import Any
 from docker.errors import NotFound
 
 from backupd.engine.client import Engine
-from backupd.engine.door import door
 
 STOP_SECONDS = 10
 """What the engine gives a container to stop in that names no time of its own."""
+
+INSPECT_SECONDS = 30
+"""What the engine gets for an answer: one whose exec is frozen half-way it does not inspect at all."""
 
 _SWARM_TASK = "com.docker.swarm.task.id"
 
@@ -60,9 +62,9 @@ _ASKED = {
 
 def condition(engine: Engine, container: str, name: str) -> Condition | None:
     """How the container is; None if there is no such container any more."""
-    with door(f"inspect container {name}"):
+    with engine.within(INSPECT_SECONDS, f"inspect container {name}") as api:
         try:
-            answer = engine.api.inspect_container(container)
+            answer = api.inspect_container(container)
         except NotFound:
             return None
     return _condition(answer)

@@ -20,6 +20,12 @@ from backupd.errors import EngineError, QuiesceFailed
 KILL_SECONDS = 15
 """How much longer than its own time the engine may take until a container that is told to stop has ended."""
 
+UNPAUSE_SECONDS = 45
+"""What the engine gets to unpause one container before the next one's turn.
+
+Longer than a health check may take by default: one that was frozen as it started is given up by then.
+"""
+
 _LOOK_SECONDS = 0.2
 
 
@@ -39,11 +45,14 @@ def wake(engine: Engine, change: Change, patience: Patience) -> Undone:
     """Unpause the container if it is paused. `QuiesceFailed` names the command if it may still be paused."""
 
     def attempt() -> bool:
-        found = condition(engine, change.container, change.name)
-        if found is None or not found.paused:
-            return False
-        with door(f"unpause container {change.name}"):
-            engine.api.unpause(change.container)
+        with engine.within(UNPAUSE_SECONDS, f"unpause container {change.name}") as api:
+            try:
+                api.unpause(change.container)
+            except APIError:
+                found = condition(engine, change.container, change.name)
+                if found is None or not found.paused:
+                    return False
+                raise
         return True
 
     try:
@@ -51,7 +60,7 @@ def wake(engine: Engine, change: Change, patience: Patience) -> Undone:
     except EngineError as error:
         raise QuiesceFailed(
             f"container {change.name} may still be paused: {error.message}",
-            hint=f"wake it by hand: docker unpause {change.name}",
+            hint=_by_hand(change),
         ) from error
 
 
@@ -137,6 +146,16 @@ def _start(engine: Engine, container: str, name: str) -> None:
             found = condition(engine, container, name)
             if found is None or not found.running:
                 raise
+
+
+def _by_hand(change: Change) -> str:
+    """Thawed, what was frozen as it started goes on; the engine unpauses only what is frozen."""
+    state = f"/sys/fs/cgroup/freezer/docker/{change.container}/freezer.state"
+    wake = f"docker unpause {change.name}"
+    return (
+        f"wake it by hand: {wake}; where that hangs, with cgroup v1: on the engine's host, as root: "
+        f"echo THAWED > {state}; sleep 5; echo FROZEN > {state}; {wake}"
+    )
 
 
 def _gone(change: Change) -> str:

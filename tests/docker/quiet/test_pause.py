@@ -112,7 +112,8 @@ def test_container_that_does_not_wake_is_named_and_kept(
     monkeypatch.setattr(engine.api, "unpause", lambda _: unpause("no-such"))
     with pytest.raises(QuiesceFailed, match=found.name) as caught, quiet(engine, journal, [found]):
         pass
-    assert caught.value.hint == f"wake it by hand: docker unpause {found.name}"
+    assert str(caught.value.hint).startswith(f"wake it by hand: docker unpause {found.name};")
+    assert f"/freezer/docker/{container}/freezer.state" in str(caught.value.hint)
     assert [change.container for change in journal.changes if change.action == "pause"] == [container]
     monkeypatch.undo()
     assert recover(engine, journal) == (found.name,)
