@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from backupd.engine.client import Engine
 from backupd.engine.container import VOLUME_PATH, Task, run_to_end
@@ -41,7 +42,11 @@ fi
 if [ -d {_OLD} ]; then content {_OLD} .; rmdir {_OLD}; sync; fi
 rm -rf {_NEW} {_PROVEN} {_ROOT}
 """
-_FINISH = f"if [ -d {_NEW} ]; then rm -rf {_NEW} {_ROOT}; fi\n{_SWAP}"
+_FINISH = f"""
+if [ -d {_NEW} ]; then rm -rf {_NEW} {_ROOT}; echo undone; fi
+if [ -e {_ROOT} ]; then echo finished; fi
+{_SWAP}
+"""
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,13 @@ class Staging:
         """Remove the new content; where it is in place already the old comes back, if it is still there."""
         self._run(_UNDO)
 
-    def finish(self) -> None:
-        """What was proven takes its place, and what was not is removed: for a restore that was killed."""
-        self._run(_FINISH)
+    def finish(self) -> Literal["finished", "undone", ""]:
+        """For a restore that was killed: what was proven takes its place, what was not is removed.
+
+        Which it was; empty where nothing was left to do, because it was all done or not begun.
+        """
+        said = self._run(_FINISH).strip()
+        return "finished" if said == "finished" else "undone" if said == "undone" else ""
 
     def _run(self, script: str) -> str:
         flags = (" ".join(known[self.image.tar]) for known in (CREATE_FLAGS, EXTRACT_FLAGS))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backupd.engine.discovery import survey
@@ -12,7 +11,7 @@ from backupd.engine.helper import extract
 from backupd.engine.journal import Change
 from backupd.engine.quiesce import Patient, Quiesce, recover
 from backupd.engine.staging import Staging
-from backupd.errors import EngineError, RoomMissing
+from backupd.errors import RoomMissing, VolumeInUse
 from backupd.operations.admit import Admission, admitted
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
@@ -42,9 +41,9 @@ class Exchange:
     def execute(self, *, progress: Progress, cancel: threading.Event) -> str | None:
         """Do it; the snapshot of what the volume held, if it was saved.
 
-        Who mounts the volume is stopped, in order, and started again at the end. Until the new content has
-        proved to be the snapshot's, byte for byte, the old is untouched, and stays whatever fails. What a
-        killed process leaves, `unfinished.finish` ends.
+        Who mounts the volume is stopped, in order, and started again at the end, also where something fails.
+        Until the new content has proved to be the snapshot's, byte for byte, the old is untouched, and stays
+        whatever fails. What a killed process leaves, `unfinished.finish` ends.
         """
         staging = Staging(
             self.context.engine,
@@ -53,19 +52,25 @@ class Exchange:
             self.context.instance,
             self.manifest.snapshot,
         )
-        note(self.context.state_dir, self._note())
-        with self._stopped(staging, cancel) as quiet:
+        stopped = self._stop(cancel)
+        try:
             saved = self._saved(cancel) if self.safe else None
             self._stage(staging, progress, cancel)
             staging.prove()
-            stopped = quiet.keep()
-            note(self.context.state_dir, self._note(stopped))
-        self._swap(staging, stopped)
+            self._check_unused()
+            staging.swap()
+        except BaseException:
+            staging.undo()
+            self._start(stopped)
+            raise
+        self._start(stopped)
         return saved
 
-    @contextmanager
-    def _stopped(self, staging: Staging, cancel: threading.Event) -> Iterator[Quiesce]:
-        """Nobody uses the volume; when something fails inside, nothing has happened to it."""
+    def _stop(self, cancel: threading.Event) -> tuple[Change, ...]:
+        """Stop who uses the volume; from here on the note tells who is to run again, and not the journal.
+
+        For what follows takes a snapshot of the volume, and a run has containers for itself.
+        """
         quiet = Quiesce(
             self.context.engine,
             self.context.journal,
@@ -75,29 +80,26 @@ class Exchange:
             limit_seconds=threading.TIMEOUT_MAX,
             cancel=cancel,
         )
-        try:
-            with quiet:
-                try:
-                    yield quiet
-                except BaseException:
-                    staging.undo()
-                    raise
-        except BaseException:
-            strike(self.context.state_dir, self.volume)
-            raise
-
-    def _swap(self, staging: Staging, stopped: Sequence[Change]) -> None:
-        try:
-            staging.swap()
-        except EngineError as error:
-            error.hint = (
-                "the next `backupd` command finishes it and starts "
-                f"{' '.join(change.name for change in stopped) or 'nobody'}: backupd doctor"
+        with quiet:
+            stopped = quiet.keep()
+            note(
+                self.context.state_dir,
+                Note(self.context.engine.id, self.volume, self.manifest.snapshot, stopped),
             )
-            raise
+        return stopped
+
+    def _start(self, stopped: Sequence[Change]) -> None:
         self.context.journal.record(*stopped)
         strike(self.context.state_dir, self.volume)
         recover(self.context.engine, self.context.journal)
+
+    def _check_unused(self) -> None:
+        users = survey(self.context.engine).users(self.volume)
+        if running := [user.name for user in users if user.state == "running"]:
+            raise VolumeInUse(
+                f"container {running[0]} was started while volume {self.volume} was being restored",
+                hint="keep it from being started, and try again",
+            )
 
     def _users(self) -> tuple[Patient, ...]:
         users = survey(self.context.engine).users(self.volume)
@@ -132,9 +134,6 @@ class Exchange:
                 progress(Tally(done, bytes_total=total))
             tar.finish()
         prove(self.context, self.manifest, self.volume, below=staging.below, progress=progress, cancel=cancel)
-
-    def _note(self, stopped: Sequence[Change] = ()) -> Note:
-        return Note(self.context.engine.id, self.volume, self.manifest.snapshot, tuple(stopped))
 
 
 def _untouched(_volume: Volume, _container: Container) -> Treatment:

@@ -10,6 +10,7 @@ from backupd.errors import ProofFailed
 from backupd.operations.context import Context
 from backupd.progress import Progress, Tally
 from backupd.repository.reader import SnapshotReader
+from backupd.repository.stream.tarstream import BLOCK
 from backupd.snapshot import Manifest
 
 _BUFFER_BYTES = 1024 * 1024
@@ -49,7 +50,8 @@ def prove(
                 rest = rest or next(found, memoryview(b""))
                 size = min(len(rest), len(expected))
                 if not size or rest[:size] != expected[:size]:
-                    raise _differs(context, manifest, reader, volume, same)
+                    at = same + _first_difference(rest[:size], expected[:size])
+                    raise _differs(context, manifest, reader, volume, at)
                 rest, expected, same = rest[size:], expected[size:], same + size
             progress(Tally(same, bytes_total=manifest.bytes.tar))
         if rest or next(found, memoryview(b"")):
@@ -61,6 +63,12 @@ def _blocks(output: TarOutput) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     while size := output.readinto(buffer):
         yield buffer[:size]
+
+
+def _first_difference(found: memoryview, expected: memoryview) -> int:
+    """The block of tar in which they differ first, in bytes from the beginning."""
+    blocks = range(0, len(found), BLOCK)
+    return next((at for at in blocks if found[at : at + BLOCK] != expected[at : at + BLOCK]), 0)
 
 
 def _differs(

@@ -21,15 +21,12 @@ from backupd.storage.publish import sync_directory
 
 @dataclass(frozen=True)
 class Note:
-    """An engine's volume that gets the content of a snapshot; `stopped` is who must run again afterwards.
-
-    As long as nobody is `stopped` the journal brings the containers back, and the old content is in place.
-    """
+    """An engine's volume that gets the content of a snapshot; `stopped` is who must run again afterwards."""
 
     engine: str
     volume: str
     snapshot: str
-    stopped: tuple[Change, ...] = ()
+    stopped: tuple[Change, ...]
 
 
 def note(state_dir: Path, about: Note) -> None:
@@ -90,12 +87,20 @@ def _finish(about: Note, engine: Engine, journal: Journal, image: HelperImage, i
     if about.volume not in {volume.name for volume in seen.volumes}:
         return f"{what} is given up: the volume is gone"
     staging = Staging(engine, about.volume, image, instance, about.snapshot)
-    if not about.stopped or any(user.state == "running" for user in seen.users(about.volume)):
+    if any(user.state == "running" for user in seen.users(about.volume)):
         staging.undo()
-        return f"{what} is undone: the volume holds what it held before"
-    staging.finish()
+        became = "is undone, for containers use the volume"
+    else:
+        became = _WORDS[staging.finish()]
     journal.record(*about.stopped)
-    return f"{what} is finished"
+    return f"{what} {became}"
+
+
+_WORDS = {
+    "finished": "is finished",
+    "undone": "is undone: the volume holds what it held before",
+    "": "had only its containers left to start",
+}
 
 
 def _read(path: Path) -> Note:
