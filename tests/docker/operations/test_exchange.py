@@ -90,7 +90,7 @@ def test_the_content_is_exchanged_and_the_user_runs_again(scene: Scene) -> None:
 def test_content_that_is_not_the_snapshot_s_never_gets_in(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, run_in_volume: RunInVolume
 ) -> None:
-    """A byte on the disk is another than was written: the proof names the file (by one of its names), and the old content stays."""
+    """A byte on the disk is another than was written: the proof names the file, and the old content stays."""
     real = exchange.prove
 
     def spoilt(*arguments: object, below: str, **named: object) -> None:
