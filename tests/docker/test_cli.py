@@ -170,7 +170,7 @@ def test_dry_run_changes_nothing(
     assert f"into a new volume {new_name}".encode() in told.stderr
     run_in_volume(volume, "echo changed > etc/motd")
     [plan] = program.json("restore", volume, "--replace", "--dry-run")
-    assert (plan["exists"], plan["empty"]) == (True, False)
+    assert (plan["way"], plan["stops"], plan["saves"]) == ("exchange", [], True)
     assert run_in_volume(volume, "cat etc/motd") == "changed\n"
     assert new_name not in {each["volume"] for each in program.json("volumes")}
 
@@ -189,15 +189,23 @@ def test_volume_that_holds_files_is_only_replaced_when_asked_to(
     assert {"./later"} == {each["path"] for each in program.json("show", result["saved"], "later")}
 
 
-def test_volume_in_use_is_not_restored(
-    program: Program, volume: str, start_container: StartContainer
+def test_volume_in_use_is_replaced_only_when_asked_to(
+    engine: Engine, program: Program, volume: str, start_container: StartContainer, run_in_volume: RunInVolume
 ) -> None:
-    """I18: a volume that a running container uses is refused even with `--replace`."""
+    """I18: without `--replace` it is refused; with it the container is stopped, and runs again afterwards."""
     program.run("backup", volume)
-    start_container("sleep 600", volume)
-    refused = program.run("restore", volume, "--replace", "--yes", code=1)
+    run_in_volume(volume, "echo changed > etc/motd")
+    user = start_container("trap 'exit 0' TERM; while :; do sleep 0.1; done", volume)
+    begun = engine.api.inspect_container(user)["State"]["StartedAt"]
+    refused = program.run("restore", volume, "--yes", code=1)
     assert b"running containers" in refused.stderr
-    assert len(program.snapshots(volume)) == 1
+    assert run_in_volume(volume, "cat etc/motd") == "changed\n"
+    [done] = program.json("restore", volume, "--replace", "--yes")
+    assert run_in_volume(volume, "cat etc/motd") == "welcome\n"
+    state = engine.api.inspect_container(user)["State"]
+    assert state["Running"]
+    assert state["StartedAt"] != begun
+    assert done["saved"] in program.snapshots(volume)
 
 
 def test_project_is_restored_after_its_volumes_are_gone(

@@ -15,6 +15,9 @@ from tests.docker.operations.conftest import Site
 
 pytestmark = pytest.mark.docker
 
+INSIDE = (
+    "find . -mindepth 1 -printf '%p %y %m %U %G %s %T@\\n' | sort; find . -type f -exec sha256sum {} + | sort"
+)
 LIST = "find . -printf '%p %y %m %U %G %s %T@\\n' | sort; find . -type f -exec sha256sum {} + | sort"
 
 
@@ -134,12 +137,12 @@ def test_a_failed_replacement_leaves_what_was_there(
     """R4: a damaged chunk shows while the new content is built; the old has not moved."""
     snapshot = site.backup(filled)
     run_in_volume(filled, "echo newer >newer; rm noise")
-    newer = run_in_volume(filled, LIST)
+    newer = run_in_volume(filled, INSIDE)
     noise = max(site.context.repository.reader(snapshot).slices(), key=lambda each: each.length)
     site.storage.flip_bit(noise.pack, noise.offset * 8 + 999)
     with pytest.raises(ObjectDamaged):
         site.restore(snapshot, replace=True)
-    assert run_in_volume(filled, LIST) == newer
+    assert run_in_volume(filled, INSIDE) == newer
 
 
 def test_a_wipe_that_failed_says_where_the_old_files_are(
