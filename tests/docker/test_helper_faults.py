@@ -16,6 +16,7 @@ from backupd.engine.image import HelperImage
 from backupd.engine.limits import Limits
 from backupd.errors import EngineError, HelperFailed, Interrupted, VolumeNotFound
 from tests.docker.conftest import MakeVolume, RunInVolume
+from tests.docker.own_engine import wait_until
 from tests.docker.tar import INSTANCE, RUN_ID, helpers, names, read_all, save
 
 pytestmark = pytest.mark.docker
@@ -31,6 +32,14 @@ def big_volume(make_volume: MakeVolume, run_in_volume: RunInVolume) -> str:
     return volume
 
 
+def _lives(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 def _write_all(entry: TarInput, content: bytes) -> None:
     entry.write(content)
     entry.finish()
@@ -38,13 +47,18 @@ def _write_all(entry: TarInput, content: bytes) -> None:
 
 @pytest.fixture
 def kill_helper(engine: Engine) -> Iterator[Callable[[], None]]:
-    """Kill the helper from beside: the engine answers only when somebody takes the output that is left."""
+    """Kill the helper from beside: the engine answers only when somebody takes the output that is left.
+
+    Its tar is dead on return: it could be done before the engine comes to it.
+    """
     with ThreadPoolExecutor() as beside:
         killings: list[Future[None]] = []
 
         def kill() -> None:
             (helper,) = helpers(engine)
+            process = engine.api.inspect_container(str(helper["Id"]))["State"]["Pid"]
             killings.append(beside.submit(lambda: engine.api.kill(str(helper["Id"]))))
+            wait_until(lambda: not _lives(process))
 
         yield kill
         for killing in killings:
