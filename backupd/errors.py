@@ -14,7 +14,6 @@
     │   └── QuiesceFailed
     ├── StorageError                       named bytes could not be kept or fetched
     │   ├── ObjectNotFound
-    │   ├── ObjectExists
     │   ├── StorageFull
     │   └── StorageUnavailable             it may work in a moment
     ├── RepositoryError
@@ -102,10 +101,6 @@ class StorageError(BackupdError):
 
 class ObjectNotFound(StorageError):
     """The storage has no object of that key."""
-
-
-class ObjectExists(StorageError):
-    """The storage holds other bytes under that key already."""
 
 
 class StorageFull(StorageError):

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from backupd.cli import unpack
+from backupd.cli.choice import chosen_snapshot
 from backupd.cli.output import confirm, print_json, say, speak
 from backupd.cli.progress import cancellable, shown
 from backupd.errors import SnapshotNotFound, UsageError
@@ -75,11 +76,7 @@ def _check(arguments: Namespace) -> None:
 def _manifests(arguments: Namespace, settings: Settings, repository: Repository) -> list[Manifest]:
     if arguments.volume is None:
         return _project(arguments, settings, repository)
-    host = arguments.host
-    if host is None and arguments.snapshot == "latest":
-        # This one if it has snapshots of the volume; else whichever has.
-        host = settings.host if repository.latest_id(settings.host, arguments.volume) else None
-    return [repository.find(arguments.volume, arguments.snapshot, host=host, at=arguments.at)]
+    return [chosen_snapshot(arguments, settings, repository)]
 
 
 def _project(arguments: Namespace, settings: Settings, repository: Repository) -> list[Manifest]:

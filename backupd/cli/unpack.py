@@ -9,15 +9,14 @@ from dataclasses import asdict
 
 import structlog
 
+from backupd.cli.choice import chosen_snapshot
 from backupd.cli.output import print_json, say
 from backupd.cli.progress import cancellable, shown
 from backupd.cli.words import size
 from backupd.opening import opened
 from backupd.operations.parts import select
 from backupd.operations.unpack import unpack
-from backupd.repository import Repository
 from backupd.settings import Settings
-from backupd.snapshot import Manifest
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +25,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Say what was chosen, and extract it into a new directory."""
     cancel = threading.Event()
     with opened(settings, cancel) as repository, cancellable(cancel):
-        manifest = _manifest(arguments, settings, repository)
+        manifest = chosen_snapshot(arguments, settings, repository)
         reader = repository.reader(manifest)
         reader.check_readable()
         selection = select(reader, arguments.path)
@@ -48,10 +47,3 @@ def run(arguments: Namespace, settings: Settings) -> int:
     if not done.owners_kept:
         say("note: owners could not be kept: only root may give files away")
     return 0
-
-
-def _manifest(arguments: Namespace, settings: Settings, repository: Repository) -> Manifest:
-    host = arguments.host
-    if host is None and repository.latest_id(settings.host, arguments.volume):
-        host = settings.host
-    return repository.find(arguments.volume, arguments.snapshot, host=host, at=arguments.at)

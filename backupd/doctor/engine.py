@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from backupd.doctor.finding import Finding, bad, good, note
 from backupd.engine.client import Engine
 from backupd.engine.image import HelperImage
+from backupd.gate.installation import weakness
 
 SKEW_SECONDS = 5.0
 
@@ -23,12 +23,8 @@ def examine(engine: Engine) -> Iterator[Finding]:
             "it is reached through the network: data comes at a tenth of the speed",
             "run backupd on the engine's own machine, if you can",
         )
-    if authorization_is_porous(engine.version):
-        yield note(
-            "engine",
-            f"{engine.version} lets crafted requests pass authorization plugins such as the gate",
-            "update it to 25.0.16, 29.3.1 or later (CVE-2024-41110, CVE-2026-34040)",
-        )
+    if weak := weakness(engine.version):
+        yield note("engine", f"{engine.version}: {weak}", "update it to 25.0.16, 29.3.1 or later")
     yield _clock(engine, datetime.now(UTC))
 
 
@@ -41,12 +37,6 @@ def helper(image: HelperImage) -> Finding:
         f"{image.reference} has busybox tar only: extended attributes, ACLs, capabilities and holes are lost",
         "let the engine reach its registry once, or set helper.image to an image with GNU tar",
     )
-
-
-def authorization_is_porous(version: str) -> bool:
-    """Whether an engine of that version has a known way around authorization plugins."""
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-    return numbers < (25, 0, 16) or (26,) <= numbers < (29, 3, 1)
 
 
 def _clock(engine: Engine, now: datetime) -> Finding:

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backupd.engine.discovery import survey
-from backupd.engine.helper import extract
 from backupd.engine.journal import Change
 from backupd.engine.quiesce import Patient, Quiesce, recover
 from backupd.engine.staging import Staging
 from backupd.errors import RoomMissing, VolumeInUse
-from backupd.operations.admit import Admission, admitted
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
+from backupd.operations.filling import fill
 from backupd.operations.proof import prove
 from backupd.operations.unfinished import Note, note, strike
-from backupd.progress import Progress, Tally, silent
+from backupd.progress import Progress, silent
 from backupd.snapshot import Manifest
 from backupd.treatment import Treatment
 from backupd.volume import Container, Volume
@@ -116,23 +115,7 @@ class Exchange:
                 f" {needed / 1e6:,.0f} MB, must fit beside each other",
                 hint="make room, or restore with --in-place-wipe, which removes the old files first",
             )
-        done, total = 0, self.manifest.bytes.tar
-        with extract(
-            self.context.engine,
-            self.volume,
-            self.context.image,
-            instance=self.context.instance,
-            run=self.manifest.snapshot,
-            fifo_dir=self.context.fifo_dir,
-            cancel=cancel,
-            below=staging.below,
-        ) as tar:
-            stream = self.context.repository.reader(self.manifest).stream(cancel)
-            for content in admitted(stream, Admission(self.manifest.snapshot)):
-                tar.write(content)
-                done += len(content)
-                progress(Tally(done, bytes_total=total))
-            tar.finish()
+        fill(self.context, self.manifest, self.volume, below=staging.below, progress=progress, cancel=cancel)
         prove(self.context, self.manifest, self.volume, below=staging.below, progress=progress, cancel=cancel)
 
 

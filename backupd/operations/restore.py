@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from backupd.engine.discovery import Survey, survey
-from backupd.engine.helper import extract, is_empty, wipe
+from backupd.engine.helper import is_empty, wipe
 from backupd.errors import BackupdError, EngineError, VolumeInUse
-from backupd.operations.admit import Admission, admitted
+from backupd.operations.admit import Admission
 from backupd.operations.backup import backup
 from backupd.operations.context import Context
 from backupd.operations.exchange import Exchange
-from backupd.progress import Progress, Tally, silent
+from backupd.operations.filling import fill
+from backupd.progress import Progress, silent
 from backupd.snapshot import Manifest, new_id
 from backupd.treatment import Treatment
 from backupd.volume import Container, Volume
@@ -161,13 +162,14 @@ def _fill(context: Context, plan: RestorePlan, *, progress: Progress, cancel: th
         if plan.way == "create":
             context.engine.create_volume(plan.volume)
             undo.callback(context.engine.remove_volume, name)
-        run = new_id(datetime.now(UTC))
         if plan.way == "wipe":
             if plan.safe:
                 saved = backup(context, name, treat=_pause, progress=silent, cancel=cancel).snapshot
-            wipe(context.engine, name, context.image, instance=context.instance, run=run)
+            wipe(
+                context.engine, name, context.image, instance=context.instance, run=new_id(datetime.now(UTC))
+            )
         try:
-            _extract(context, plan, run, progress=progress, cancel=cancel)
+            fill(context, plan.manifest, name, progress=progress, cancel=cancel)
         except BackupdError as error:
             if saved:
                 error.hint = f"what {name} held: backupd restore {name} --snapshot {saved} --replace"
@@ -179,27 +181,6 @@ def _fill(context: Context, plan: RestorePlan, *, progress: Progress, cancel: th
 def _pause(_volume: Volume, _container: Container) -> Treatment:
     """For a container that has been started since the volume was found to be unused."""
     return Treatment("pause")
-
-
-def _extract(
-    context: Context, plan: RestorePlan, run: str, *, progress: Progress, cancel: threading.Event
-) -> None:
-    done, total = 0, plan.manifest.bytes.tar
-    with extract(
-        context.engine,
-        plan.volume.name,
-        context.image,
-        instance=context.instance,
-        run=run,
-        fifo_dir=context.fifo_dir,
-        cancel=cancel,
-    ) as tar:
-        stream = context.repository.reader(plan.manifest).stream(cancel)
-        for content in admitted(stream, Admission(plan.manifest.snapshot)):
-            tar.write(content)
-            done += len(content)
-            progress(Tally(done, bytes_total=total))
-        tar.finish()
 
 
 def _users(seen: Survey, target: str) -> tuple[str, ...]:

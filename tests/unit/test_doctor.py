@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from backupd.doctor.engine import authorization_is_porous, helper
+from backupd.doctor.engine import helper
 from backupd.doctor.finding import bad, examined, good
 from backupd.engine.image import HelperImage
 from backupd.errors import EngineError
+from backupd.gate.installation import weakness
 from backupd.storage.memory import MemoryStorage
 from backupd.storage.trial import trial
 
@@ -26,7 +27,7 @@ from backupd.storage.trial import trial
 )
 def test_versions_that_requests_pass_are_known(version: str, porous: bool) -> None:
     """25.0.16 closes it for the series with long support, 29.3.1 for the newest."""
-    assert authorization_is_porous(version) is porous
+    assert (weakness(version) is not None) is porous
 
 
 def test_an_error_is_the_last_finding_of_its_examination() -> None:

@@ -17,9 +17,6 @@ FRAME_LIMIT_BYTES = CHUNK_LIMIT_BYTES + CHUNK_LIMIT_BYTES // 128
 LEVEL = 2
 """Of zstd for chunks: docs/decisions/0006-compression-level.md."""
 
-FRAME_MIN_BYTES = 14
-"""No frame of a chunk is smaller: that of one byte, its size and its checksum."""
-
 _DAMAGED_HINT = "restore an earlier snapshot, or bring this object back from a copy of the repository"
 
 
